@@ -1,0 +1,182 @@
+"""The native host-memory arena (L2) and page store (L3). Built from csrc/store.
+
+Knows pages, slots, keys and files; nothing of models or tensors. Memory crosses this
+border as integer addresses and lengths in bytes. All calls release the GIL and may be
+made from any thread.
+"""
+
+from collections.abc import Sequence
+from enum import Enum
+
+KEY_BYTES: int  # 16
+
+def crc32c(data: bytes | bytearray | memoryview, seed: int = 0) -> int:
+    """CRC-32C (Castagnoli) of `data`, continuing from `seed`."""
+
+class StoreError(Exception):
+    """The directory cannot be opened as a store; the message says why and what to do."""
+
+class ArenaError(Exception):
+    """The arena cannot be mapped; the message says why and what to do."""
+
+class Backing(Enum):
+    HUGE_1G = ...
+    HUGE_2M = ...
+    TRANSPARENT = ...
+    PLAIN = ...
+
+class ArenaEntry:
+    slot: int
+    key: bytes
+    sequence: int
+
+class Arena:
+    """Slots of one page each in shared memory behind a file descriptor (a memfd).
+
+    A slot lies in `parts` pieces, one per tensor-parallel rank: piece r of slot s is at
+    `part_address(r) + s * part_stride`, `part_bytes` long. The slot table (key, checksum,
+    sequence, state) lives in the same memory, so a later process can adopt the contents.
+    """
+
+    @staticmethod
+    def open(
+        fd: int,
+        *,
+        slots: int,
+        parts: int,
+        part_bytes: int,
+        namespace: bytes,
+        backing: Backing = ...,
+        numa_nodes: Sequence[int] = (),
+    ) -> Arena:
+        """Maps `fd`: adopts it when its header has the same geometry and namespace,
+        formats it (and resizes the file) otherwise. The fd is duplicated."""
+    @staticmethod
+    def attach(fd: int) -> Arena:
+        """Maps an arena that another process has opened; takes geometry from its header."""
+    @staticmethod
+    def required_bytes(slots: int, parts: int, part_bytes: int) -> int:
+        """Bytes of memory that `open` will map: table and slots."""
+    slots: int
+    parts: int
+    part_bytes: int
+    part_stride: int
+    adopted: bool
+    backing: Backing
+    def part_address(self, part: int) -> int: ...
+    def part_view(self, part: int) -> memoryview:
+        """All slots of one part, writable, `slots * part_stride` bytes, without a copy."""
+    def pieces(self, slot: int) -> list[tuple[int, int]]:
+        """(address, length) of each part of a slot, in order: a page for Store.submit_*."""
+    def prefault(self, threads: int = 2) -> None:
+        """Starts populating the memory in background threads; returns at once."""
+    @property
+    def populated_bytes(self) -> int: ...
+    @property
+    def mapped_bytes(self) -> int: ...
+    def publish(self, slot: int, key: bytes) -> None:
+        """The slot now holds the page of `key`: checksums it and writes its table entry."""
+    def retract(self, slot: int) -> None:
+        """The slot holds nothing any more. Call before its bytes change."""
+    def verify(self, slot: int) -> bool:
+        """True if the slot's bytes have the checksum that its table entry states."""
+    def entries(self) -> list[ArenaEntry]:
+        """Published slots, oldest sequence first (after an adoption: verify before use)."""
+    def close(self) -> None: ...
+
+class Status(Enum):
+    """How a request to the store ended."""
+
+    OK = ...  # get: every byte verified; put: written (durable after flush)
+    MISS = ...  # get: not there
+    CORRUPT = ...  # get: header, key or checksum disagreed; the page is dropped (a miss)
+    IO_ERROR = ...  # get, put: the device failed (a miss)
+    TIMED_OUT = ...  # get: deadline passed; the memory may be reused only now
+    ALREADY_PRESENT = ...  # put
+    NO_ROOM = ...  # put: everything is pinned, or the file system is full
+    DROPPED = ...  # put: the write queue is full, or the store is degraded
+    CANCELLED = ...  # the store was closed first
+
+class Completion:
+    ticket: int
+    status: Status
+
+class Get:
+    def __init__(self, ticket: int, key: bytes, pieces: Sequence[tuple[int, int]]) -> None: ...
+
+class Put:
+    def __init__(
+        self, ticket: int, key: bytes, parent: bytes, pieces: Sequence[tuple[int, int]]
+    ) -> None:
+        """`parent` is the key of the chain's previous page; 16 zero bytes for a chain's head."""
+
+class DirectorySpec:
+    def __init__(self, path: str, capacity_bytes: int) -> None: ...
+
+class StoreOptions:
+    """Every field has a default; see docs/disk-format.md and csrc/store/store.h."""
+
+    io_threads: int
+    read_depth: int
+    write_queue: int
+    read_timeout_s: float
+    reserve_bytes: int
+    def __init__(self, **fields: object) -> None: ...
+
+class StoreStats:
+    """Counters since open, and gauges. Bytes are payload bytes unless named otherwise."""
+
+    pages: int
+    capacity_pages: int
+    capacity_bytes: int
+    used_bytes: int
+    recovered_pages: int
+    recovery_s: float
+    hits: int
+    misses: int
+    corrupt: dict[str, int]  # by cause: "header", "key", "namespace", "checksum", "short", ...
+    read_bytes: int
+    written_bytes: int
+    evicted: int
+    dropped_writes: int
+    io_errors: int
+    degraded: bool
+    reads_queued: int
+    writes_queued: int
+
+class Store:
+    """Pages on disk in one or several directories."""
+
+    @staticmethod
+    def open(
+        directories: Sequence[DirectorySpec],
+        *,
+        page_bytes: int,
+        namespace: bytes,
+        options: StoreOptions | None = None,
+    ) -> Store:
+        """Opens or creates; recovers the index. Raises StoreError with a sentence for an
+        operator (in use by pid N, other geometry, no permission, symlink, ...)."""
+    page_bytes: int
+    def contains(self, keys: Sequence[bytes]) -> list[bool]: ...
+    def longest_prefix(self, keys: Sequence[bytes]) -> int:
+        """How many leading keys of a chain are present."""
+    def submit_get(self, batch: Sequence[Get]) -> None:
+        """The caller's memory must stay valid until the ticket completes."""
+    def submit_put(self, batch: Sequence[Put]) -> None:
+        """The caller's memory must stay valid and unchanged until the ticket completes."""
+    def event_fd(self) -> int:
+        """Readable when completions are waiting (drained by poll)."""
+    def poll(self, limit: int = 1024) -> list[Completion]: ...
+    def wait(self, timeout_s: float, limit: int = 1024) -> list[Completion]: ...
+    def touch(self, keys: Sequence[bytes]) -> None:
+        """Marks as just used, in the order given: the last is the most recent."""
+    def pin(self, keys: Sequence[bytes]) -> None: ...
+    def unpin(self, keys: Sequence[bytes]) -> None: ...
+    def evict(self, keys: Sequence[bytes]) -> int: ...
+    def clear(self) -> int: ...
+    def flush(self) -> None:
+        """Returns when everything reported OK before the call survives power loss."""
+    def stats(self) -> StoreStats: ...
+    def close(self) -> None:
+        """Flushes, fails what is queued with CANCELLED, releases the lock. Idempotent."""
