@@ -1,0 +1,109 @@
+"""EngineConfig: everything the engine is told, resolved to bytes, pages and paths.
+
+`kvtier plan` writes it, the engine reads it from one JSON file. There are no other
+settings: no environment variables, no flags. Sizes are final; the engine derives none.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Device = Literal["cpu", "cuda"]
+Dtype = Literal["bfloat16", "float16", "float32"]
+Hugepages = Literal["none", "transparent", "2MiB", "1GiB"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+Positive = Annotated[int, Field(gt=0)]
+NotNegative = Annotated[int, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """Base of every section: unknown fields are refused, values cannot change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class ModelConfig(Section):
+    path: Path = Field(description="Hugging Face folder, or a GGUF file.")
+    served_name: str = Field(min_length=1, description="The model's name in the API.")
+    dtype: Dtype = Field(default="bfloat16", description="Type of weights, activations and KV.")
+    load_workers: Positive = Field(default=2, description="Threads that read weights.")
+
+
+class ParallelConfig(Section):
+    tensor_parallel: Positive = Field(default=1, description="Ranks that share the model.")
+    threads_per_rank: Positive = Field(default=1, description="CPU threads of each rank.")
+
+
+class L1Config(Section):
+    pages: Positive = Field(description="Pages of KV in device memory, over all ranks.")
+
+
+class L2Config(Section):
+    pages: NotNegative = Field(default=0, description="Slots of the host-memory arena; 0: no L2.")
+    hugepages: Hugepages = Field(default="transparent", description="Pages that back the arena.")
+    arena_fd: NotNegative | None = Field(
+        default=None,
+        description="memfd that holds the arena, inherited from the launcher; none: make one.",
+    )
+
+
+class L3Directory(Section):
+    path: Path = Field(description="Directory that the page store owns.")
+    capacity_bytes: Positive = Field(description="Bytes on disk that it may use, headers included.")
+
+
+class L3Config(Section):
+    directories: tuple[L3Directory, ...] = Field(default=(), description="None: no L3.")
+    reserve_bytes: NotNegative = Field(
+        default=1 << 30, description="Free bytes to leave on each file system."
+    )
+
+
+class CacheConfig(Section):
+    page_tokens: Positive = Field(default=64, description="Tokens in a page.")
+    l1: L1Config
+    l2: L2Config = L2Config()
+    l3: L3Config = L3Config()
+    prefix_reuse: bool = Field(default=True, description="Reuse KV of earlier requests.")
+
+
+class SchedulerConfig(Section):
+    max_context_tokens: Positive = Field(description="Prompt and answer together, at most.")
+    max_running: Positive = Field(default=64, description="Sequences computed at the same time.")
+    max_queued: Positive = Field(default=256, description="Requests that may wait; then 429.")
+    max_step_tokens: Positive = Field(
+        default=512, description="Tokens computed in one step: long prompts go in chunks of this."
+    )
+
+
+class ServerConfig(Section):
+    host: str = Field(default="127.0.0.1")
+    port: int = Field(default=8000, ge=0, le=65535, description="0: any free port.")
+    max_body_bytes: Positive = Field(default=16 << 20, description="Larger requests get a 413.")
+    drain_s: float = Field(
+        default=30.0, ge=0, description="Time for running requests to end after SIGTERM."
+    )
+
+
+class EngineConfig(Section):
+    """The engine's only input. Written by `kvtier launch`, read once at start."""
+
+    model: ModelConfig
+    cache: CacheConfig
+    scheduler: SchedulerConfig
+    device: Device = "cpu"
+    attention: Literal["auto", "native", "torch", "flashinfer"] = "auto"
+    parallel: ParallelConfig = ParallelConfig()
+    server: ServerConfig = ServerConfig()
+    log_level: LogLevel = "info"
+    run_dir: Path = Field(
+        description="Private folder (0700) of this run: sockets, the bound address, logs."
+    )
+
+
+def load_config(path: Path) -> EngineConfig:
+    """Reads the JSON that `kvtier launch` wrote. Raises OSError or pydantic.ValidationError."""
+    return EngineConfig.model_validate_json(path.read_bytes())

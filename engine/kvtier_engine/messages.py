@@ -1,0 +1,121 @@
+"""What the engine's processes say to one another (msgspec, over ZeroMQ).
+
+server -> core: Generate, Abort, Shutdown.     core -> server: Outputs, Stats, Progress, Failed.
+core -> ranks:  Step (see runner/step.py).     Each socket carries one tagged union.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class FinishReason(StrEnum):
+    """How a request ended. Every request ends exactly once, set in one place."""
+
+    STOP = "stop"  # end-of-sequence token, stop id or stop string
+    LENGTH = "length"  # max_tokens or the context limit
+    ABORTED = "aborted"  # the client went away
+    FAILED = "failed"  # a fault of ours; the error says which
+
+
+class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
+    """How tokens are drawn. Validated at the HTTP border; ranges as in OpenAI's and vLLM's API."""
+
+    max_tokens: int
+    temperature: float = 1.0  # 0: greedy
+    top_p: float = 1.0
+    top_k: int = 0  # 0: off
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0  # over prompt and answer, multiplicative (CTRL paper)
+    presence_penalty: float = 0.0  # over the answer
+    frequency_penalty: float = 0.0  # over the answer
+    seed: int | None = None  # the draw at position p depends on (seed, p) alone
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    min_tokens: int = 0
+    logprobs: int | None = None  # None: none; k: the chosen token's and the k most likely
+    logit_bias: dict[int, float] = {}
+
+
+class Generate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Compute one answer. `n` answers are n of these with one prompt."""
+
+    request_id: str
+    prompt_ids: list[int]
+    params: SamplingParams
+    salt: str = ""  # keeps tenants' pages apart; part of every key of the request
+
+
+class Abort(msgspec.Struct, frozen=True, tag=True):
+    request_ids: list[str]
+
+
+class Shutdown(msgspec.Struct, frozen=True, tag=True):
+    """Finish nothing more; flush the tiers and exit 0."""
+
+
+ToCore = Generate | Abort | Shutdown
+
+
+class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
+    token_id: int
+    logprob: float  # natural logarithm, of the distribution before temperature and penalties
+    top: list[tuple[int, float]]  # the most likely tokens, best first
+
+
+class CachedTokens(msgspec.Struct, frozen=True, array_like=True):
+    """Prompt tokens that were not computed, by the tier in which their pages were found."""
+
+    l1: int = 0
+    l2: int = 0
+    l3: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.l1 + self.l2 + self.l3
+
+
+class Output(msgspec.Struct, frozen=True, kw_only=True):
+    """What one step added to one request."""
+
+    request_id: str
+    token_ids: list[int] = []
+    logprobs: list[TokenLogprob] | None = None
+    cached: CachedTokens | None = None  # with the first output of a request
+    finish: FinishReason | None = None
+    stop_token: int | None = None  # the id that ended the answer; it is in token_ids
+    error: str | None = None  # with FAILED: what went wrong, for the client
+
+
+class Outputs(msgspec.Struct, frozen=True, tag=True):
+    outputs: list[Output]
+
+
+class Stats(msgspec.Struct, frozen=True, tag=True):
+    """Sent every second and after idle: totals since start and gauges, by metric name
+    without the `kvtier_` prefix; labels are in the name as in Prometheus
+    (`hit_tokens_total{tier="l2"}`)."""
+
+    counters: dict[str, float]
+    gauges: dict[str, float]
+
+
+class Progress(msgspec.Struct, frozen=True, tag=True):
+    """A stage of the start: `model`, `l1`, `l2`, `l3`, `warmup`. Ready when `ready` is set."""
+
+    stage: str
+    done: int
+    total: int  # bytes, pages or steps: only the share matters
+    ready: bool = False
+
+
+class Failed(msgspec.Struct, frozen=True, tag=True):
+    """The core cannot go on; it exits after saying this."""
+
+    error: str
+    hint: str = ""
+
+
+ToServer = Outputs | Stats | Progress | Failed
