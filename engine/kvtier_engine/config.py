@@ -37,6 +37,25 @@ class ParallelConfig(Section):
     threads_per_rank: Positive = Field(default=1, description="CPU threads of each rank.")
 
 
+class KvGeometry(Section):
+    """Shape of the KV cache over all ranks. `kvtier plan` reads it from the model's
+    config; the engine refuses to start if the model it loads has another."""
+
+    layers: Positive
+    kv_heads: Positive
+    head_dim: Positive
+    item_bytes: Positive = Field(default=2, description="Bytes of one number.")
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of K and V of one token, all layers and heads."""
+        return 2 * self.layers * self.kv_heads * self.head_dim * self.item_bytes
+
+    def page_bytes(self, page_tokens: int) -> int:
+        """Bytes of a page: the same in every tier and at every degree of parallelism."""
+        return self.token_bytes * page_tokens
+
+
 class L1Config(Section):
     pages: Positive = Field(description="Pages of KV in device memory, over all ranks.")
 
@@ -63,11 +82,16 @@ class L3Config(Section):
 
 
 class CacheConfig(Section):
+    geometry: KvGeometry
     page_tokens: Positive = Field(default=64, description="Tokens in a page.")
     l1: L1Config
     l2: L2Config = L2Config()
     l3: L3Config = L3Config()
     prefix_reuse: bool = Field(default=True, description="Reuse KV of earlier requests.")
+
+    @property
+    def page_bytes(self) -> int:
+        return self.geometry.page_bytes(self.page_tokens)
 
 
 class SchedulerConfig(Section):
