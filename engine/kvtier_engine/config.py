@@ -7,9 +7,9 @@ settings: no environment variables, no flags. Sizes are final; the engine derive
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Device = Literal["cpu", "cuda"]
 Dtype = Literal["bfloat16", "float16", "float32"]
@@ -126,6 +126,29 @@ class EngineConfig(Section):
     run_dir: Path = Field(
         description="Private folder (0700) of this run: sockets, the bound address, logs."
     )
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> Self:
+        cache, scheduler = self.cache, self.scheduler
+        l1_tokens = cache.l1.pages * cache.page_tokens
+        if l1_tokens < scheduler.max_context_tokens:
+            raise ValueError(
+                f"L1 holds {l1_tokens} tokens, fewer than one request may have "
+                f"(max_context_tokens={scheduler.max_context_tokens})"
+            )
+        if cache.l3.directories and not cache.l2.pages:
+            raise ValueError("L3 needs an L2: pages reach the disk through host memory")
+        if scheduler.max_step_tokens < scheduler.max_running:
+            raise ValueError(
+                f"max_step_tokens={scheduler.max_step_tokens} is below "
+                f"max_running={scheduler.max_running}: each running request needs a token a step"
+            )
+        if cache.geometry.kv_heads % self.parallel.tensor_parallel:
+            raise ValueError(
+                f"tensor_parallel={self.parallel.tensor_parallel} does not divide the model's "
+                f"{cache.geometry.kv_heads} kv heads"
+            )
+        return self
 
 
 def load_config(path: Path) -> EngineConfig:

@@ -1,0 +1,41 @@
+"""The engine's heart: schedule, execute, finish."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from kvtier_engine.core.scheduler import Scheduler
+from kvtier_engine.kv.manager import KvManager
+from kvtier_engine.messages import Output
+from kvtier_engine.runner.step import Sampled, Step
+
+
+class Ranks(Protocol):
+    """All ranks of the model as one."""
+
+    def execute(self, step: Step) -> list[Sampled]:
+        """Runs the step on every rank; returns rank 0's samples."""
+
+    def offloads_done(self) -> int:
+        """The step up to which every rank has made its offload copies."""
+
+
+class Engine:
+    """Turns requests into tokens, one step at a time. One thread."""
+
+    def __init__(self, scheduler: Scheduler, manager: KvManager, ranks: Ranks) -> None:
+        self.scheduler = scheduler
+        self.manager = manager
+        self.ranks = ranks
+
+    def step(self) -> tuple[bool, list[Output]]:
+        """(whether anything was computed or copied, what requests got from it)."""
+        self.manager.poll()
+        step = self.scheduler.schedule()
+        if step is None:
+            self.manager.offloads_done(self.ranks.offloads_done())
+            return False, []
+        sampled = self.ranks.execute(step)
+        outputs = self.scheduler.finish(step, sampled)
+        self.manager.offloads_done(self.ranks.offloads_done())
+        return True, outputs

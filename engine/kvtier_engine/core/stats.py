@@ -1,0 +1,89 @@
+"""Counters and gauges of the core, as the server publishes them on /metrics."""
+
+from __future__ import annotations
+
+from kvtier_engine.core.scheduler import Scheduler
+from kvtier_engine.kv.manager import KvManager
+from kvtier_engine.messages import Stats
+
+TIERS = ("l1", "l2", "l3")
+
+
+def collect(scheduler: Scheduler, manager: KvManager) -> Stats:
+    """A snapshot; names are documented in docs/operating.md."""
+    counters: dict[str, float] = {
+        "requests_total": scheduler.counters.requests,
+        "preemptions_total": scheduler.counters.preemptions,
+        "prompt_tokens_total": scheduler.counters.prompt_tokens,
+        "computed_tokens_total": scheduler.counters.computed_tokens,
+        "generation_tokens_total": scheduler.counters.answer_tokens,
+        "lookup_tokens_total": manager.counters.lookup_tokens,
+        "restored_pages_total": manager.counters.restored_pages,
+        'evicted_pages_total{tier="l1"}': manager.pool.evictions,
+    }
+    gauges: dict[str, float] = {
+        "requests_running": scheduler.running,
+        "requests_waiting": scheduler.waiting,
+        'pages_capacity{tier="l1"}': manager.pool.pages,
+        'pages_held{tier="l1"}': manager.pool.held,
+        'tier_up{tier="l1"}': 1,
+        'tier_up{tier="l2"}': manager.host is not None,
+        'tier_up{tier="l3"}': manager.disk is not None,
+    }
+    for tier, tokens in zip(TIERS, manager.counters.hit_tokens, strict=True):
+        counters[f'hit_tokens_total{{tier="{tier}"}}'] = tokens
+    _add_host(manager, counters, gauges)
+    _add_disk(manager, counters, gauges)
+    return Stats(counters, gauges)
+
+
+def _add_host(
+    manager: KvManager, counters: dict[str, float], gauges: dict[str, float]
+) -> None:
+    host, offloader = manager.host, manager.offloader
+    if host is None or offloader is None:
+        return
+    counters |= {
+        'evicted_pages_total{tier="l2"}': host.evictions,
+        'adopted_pages_total{tier="l2"}': host.adopted,
+        'corrupt_pages_total{tier="l2",cause="checksum"}': host.corrupt,
+        "offloaded_pages_total": offloader.copied,
+        "offload_skipped_pages_total": offloader.skipped,
+        "unsaved_pages_total": offloader.unsaved,
+        "saved_pages_total": offloader.saved,
+    }
+    gauges |= {
+        'pages_capacity{tier="l2"}': host.slots,
+        'pages_held{tier="l2"}': host.held,
+        'pages_pinned{tier="l2"}': host.pinned,
+        "offloads_in_flight": offloader.in_flight,
+    }
+
+
+def _add_disk(
+    manager: KvManager, counters: dict[str, float], gauges: dict[str, float]
+) -> None:
+    if manager.disk is None:
+        return
+    stats = manager.disk.stats()
+    counters |= {
+        'evicted_pages_total{tier="l3"}': stats.evicted,
+        'recovered_pages_total{tier="l3"}': stats.recovered_pages,
+        "l3_reads_hit_total": stats.hits,
+        "l3_reads_missed_total": stats.misses,
+        "l3_read_bytes_total": stats.read_bytes,
+        "l3_written_bytes_total": stats.written_bytes,
+        "l3_dropped_writes_total": stats.dropped_writes,
+        "l3_io_errors_total": stats.io_errors,
+    }
+    for cause, pages in stats.corrupt.items():
+        counters[f'corrupt_pages_total{{tier="l3",cause="{cause}"}}'] = pages
+    gauges |= {
+        'pages_capacity{tier="l3"}': stats.capacity_pages,
+        'pages_held{tier="l3"}': stats.pages,
+        'tier_up{tier="l3"}': not stats.degraded,
+        "l3_capacity_bytes": stats.capacity_bytes,
+        "l3_used_bytes": stats.used_bytes,
+        "l3_reads_queued": stats.reads_queued,
+        "l3_writes_queued": stats.writes_queued,
+    }

@@ -1,0 +1,96 @@
+"""L3: pages on disk, through the native page store. Reads and writes end by `poll`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kvtier_engine._store import Get, Put, Status
+
+if TYPE_CHECKING:
+    from kvtier_engine._store import Store, StoreStats
+
+Pieces = list[tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A read ended: the slot's memory may be used again, and holds the page if `ok`."""
+
+    key: bytes
+    slot: int
+    ok: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A write ended, one way or the other: the store no longer reads the slot's memory."""
+
+    slot: int
+    stored: bool
+
+
+class DiskTier:
+    """A thin face on the store: keys and slots instead of tickets."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._next_ticket = 0
+        self._loads: dict[int, tuple[bytes, int]] = {}
+        self._saves: dict[int, int] = {}
+
+    def contains(self, keys: Sequence[bytes]) -> list[bool]:
+        """Which keys are present, by the index; a read may still find a page bad."""
+        return self._store.contains(keys)
+
+    def load(self, pages: Sequence[tuple[bytes, int, Pieces]]) -> None:
+        """Reads pages, given as (key, slot, the slot's pieces), in this order."""
+        batch = []
+        for key, slot, pieces in pages:
+            ticket = self._ticket()
+            self._loads[ticket] = (key, slot)
+            batch.append(Get(ticket, key, pieces))
+        self._store.submit_get(batch)
+
+    def save(self, key: bytes, parent: bytes, slot: int, pieces: Pieces) -> None:
+        """Writes the page in `slot`, which must keep its bytes until the save has ended."""
+        ticket = self._ticket()
+        self._saves[ticket] = slot
+        self._store.submit_put([Put(ticket, key, parent, pieces)])
+
+    def poll(self) -> tuple[list[Loaded], list[Saved]]:
+        """What has ended since the last call; never waits."""
+        loaded, saved = [], []
+        for completion in self._store.poll():
+            if completion.ticket in self._loads:
+                key, slot = self._loads.pop(completion.ticket)
+                loaded.append(Loaded(key, slot, completion.status == Status.OK))
+            else:
+                slot = self._saves.pop(completion.ticket)
+                stored = completion.status in (Status.OK, Status.ALREADY_PRESENT)
+                saved.append(Saved(slot, stored))
+        return loaded, saved
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._loads) + len(self._saves)
+
+    def touch(self, keys: Sequence[bytes]) -> None:
+        """A chain, head first, was used."""
+        self._store.touch(list(reversed(keys)))
+
+    def event_fd(self) -> int:
+        """Readable when `poll` has something to return."""
+        return self._store.event_fd()
+
+    def stats(self) -> StoreStats:
+        return self._store.stats()
+
+    def close(self) -> None:
+        """Makes what was written durable and gives the directories back."""
+        self._store.close()
+
+    def _ticket(self) -> int:
+        self._next_ticket += 1
+        return self._next_ticket

@@ -1,0 +1,96 @@
+"""L1 -> L2 -> L3: every full page is copied down, in the background of the steps."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+
+from kvtier_engine.kv.disk import DiskTier, Saved
+from kvtier_engine.kv.host import HostTier
+from kvtier_engine.kv.pages import PagePool
+
+SAVES_IN_FLIGHT_MAX = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Offload:
+    """A page on its way from L1 to L2; both ends keep their bytes until it has arrived."""
+
+    step: int
+    page: int
+    slot: int
+    key: bytes
+    parent: bytes
+
+
+class Offloader:
+    """Writes through: a page that fills goes to L2 with its step, and from L2 to L3 after it.
+
+    Pages wait for the disk in L2, not in a queue of copies: one that L2 must evict first
+    is not written (counted in `unsaved`). Nothing here ever holds a step up.
+    """
+
+    def __init__(self, pool: PagePool, host: HostTier, disk: DiskTier | None) -> None:
+        self._pool = pool
+        self._host = host
+        self._disk = disk
+        self._copying: deque[Offload] = deque()
+        self._copying_keys: set[bytes] = set()
+        self._to_save: OrderedDict[bytes, bytes] = OrderedDict()  # key -> parent
+        self._saving = 0
+        self.skipped = 0  # pages for which L2 had no slot
+        self.unsaved = 0  # pages that left L2 before the disk could take them
+        self.copied = 0
+        self.saved = 0
+
+    def start(self, step: int, page: int, key: bytes, parent: bytes) -> Offload | None:
+        """The held L1 `page` is full after `step`: the copy to make with it, if there is one."""
+        if key in self._copying_keys or self._host.find(key) is not None:
+            return None
+        slot = self._host.reserve()
+        if slot is None:
+            self.skipped += 1
+            return None
+        self._pool.hold([page])
+        offload = Offload(step, page, slot, key, parent)
+        self._copying.append(offload)
+        self._copying_keys.add(key)
+        return offload
+
+    def copied_up_to(self, step: int) -> None:
+        """All ranks have made the copies of all steps up to this one."""
+        while self._copying and self._copying[0].step <= step:
+            offload = self._copying.popleft()
+            self._copying_keys.discard(offload.key)
+            self._pool.release([offload.page])
+            if self._host.find(offload.key) is not None:  # the disk was quicker
+                self._host.abandon(offload.slot)
+                continue
+            self._host.publish(offload.slot, offload.key)
+            self._host.unpin(offload.slot)
+            self.copied += 1
+            if self._disk is not None:
+                self._to_save[offload.key] = offload.parent
+
+    def pump(self) -> None:
+        """Hands pages to the disk, as many as it may have at a time, oldest first."""
+        while self._disk is not None and self._to_save and self._saving < SAVES_IN_FLIGHT_MAX:
+            key, parent = self._to_save.popitem(last=False)
+            slot = self._host.find(key)
+            if slot is None:
+                self.unsaved += 1
+                continue
+            self._host.pin(slot)
+            self._saving += 1
+            self._disk.save(key, parent, slot, self._host.pieces(slot))
+
+    def finish(self, saved: Saved) -> None:
+        """A write has ended: its slot may be evicted again."""
+        self._saving -= 1
+        self.saved += saved.stored
+        self._host.unpin(saved.slot)
+
+    @property
+    def in_flight(self) -> int:
+        """Copies and writes that have not ended."""
+        return len(self._copying) + len(self._to_save) + self._saving

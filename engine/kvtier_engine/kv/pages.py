@@ -1,0 +1,123 @@
+"""L1's page pool: free list, references, and the keys under which pages can be found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from kvtier_engine.kv.policy import EvictionPolicy
+
+
+class PagePool:
+    """Who holds each L1 page.
+
+    A page is free, or held (references > 0), or cached (no reference, but found by its
+    key until it is evicted). A held page may have a key too: others can then hold it as
+    well. Bytes are not touched here.
+    """
+
+    def __init__(self, pages: int, policy: EvictionPolicy) -> None:
+        self.pages = pages
+        self.evictions = 0
+        self._policy = policy
+        self._free = list(range(pages - 1, -1, -1))
+        self._references = [0] * pages
+        self._key_of: dict[int, bytes] = {}
+        self._page_of: dict[bytes, int] = {}
+        self._cached = 0
+
+    @property
+    def available(self) -> int:
+        """Pages that `allocate` can hand out."""
+        return len(self._free) + self._cached
+
+    @property
+    def held(self) -> int:
+        return self.pages - self.available
+
+    def find(self, key: bytes) -> int | None:
+        """The page that holds `key`, if there is one."""
+        return self._page_of.get(key)
+
+    def is_cached(self, page: int) -> bool:
+        """True if nobody holds the page: holding it takes it out of `available`."""
+        return self._references[page] == 0 and page in self._key_of
+
+    def hold(self, pages: Iterable[int]) -> None:
+        """Adds a reference to each page; it stays as it is until `release`."""
+        for page in pages:
+            if self._references[page] == 0:
+                assert page in self._key_of, "a free page cannot be held: allocate it"
+                self._cached -= 1
+            self._references[page] += 1
+
+    def allocate(self, count: int) -> list[int] | None:
+        """`count` pages with one reference each and no key; None if so many are not there."""
+        if count > self.available:
+            return None
+        while len(self._free) < count:
+            self._evict_one()
+        pages = [self._free.pop() for _ in range(count)]
+        for page in pages:
+            self._references[page] = 1
+        return pages
+
+    def publish(self, page: int, key: bytes) -> bool:
+        """The held page now has all the bytes of `key`. False if another page has them already:
+        then this one stays private to its holder."""
+        assert self._references[page] > 0, "only a held page can be published"
+        if key in self._page_of or page in self._key_of:
+            return False
+        self._page_of[key] = page
+        self._key_of[page] = key
+        self._policy.insert(key)
+        return True
+
+    def touch(self, keys: Sequence[bytes]) -> None:
+        """A chain, head first, was used: those of its pages that are here."""
+        for key in reversed(keys):
+            if key in self._page_of:
+                self._policy.touch(key)
+
+    def release(self, pages: Sequence[int]) -> None:
+        """Drops one reference of each page. Pages with a key stay cached, the others are free."""
+        for page in pages:
+            assert self._references[page] > 0, "a page was released twice"
+            self._references[page] -= 1
+            if self._references[page]:
+                continue
+            if page in self._key_of:
+                self._cached += 1
+            else:
+                self._free.append(page)
+
+    def forget(self) -> int:
+        """Drops every key; cached pages become free. Returns how many keys there were."""
+        count = len(self._page_of)
+        for key, page in self._page_of.items():
+            self._policy.discard(key)
+            if self._references[page] == 0:
+                self._free.append(page)
+        self._page_of.clear()
+        self._key_of.clear()
+        self._cached = 0
+        return count
+
+    def check(self) -> None:
+        """Raises AssertionError if a page is lost or counted twice."""
+        assert len(set(self._free)) == len(self._free), "a page is free twice"
+        cached = [p for p in self._key_of if self._references[p] == 0]
+        held = [p for p in range(self.pages) if self._references[p] > 0]
+        assert len(cached) == self._cached, "the count of cached pages is off"
+        assert not set(self._free) & (set(cached) | set(held)), "a page in use is free"
+        assert len(self._free) + len(cached) + len(held) == self.pages, "a page was lost"
+        assert {k: p for p, k in self._key_of.items()} == self._page_of
+        assert len(self._policy) == len(self._page_of)
+
+    def _evict_one(self) -> None:
+        key = self._policy.evict(lambda k: self._references[self._page_of[k]] == 0)
+        assert key is not None, "a cached page was counted that the policy does not know"
+        page = self._page_of.pop(key)
+        del self._key_of[page]
+        self._cached -= 1
+        self._free.append(page)
+        self.evictions += 1
