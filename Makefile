@@ -1,0 +1,96 @@
+# kvtier: `make help` lists the targets. Everything lives in .venv and build/.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH ?= torch==2.13.0
+PROFILE ?= profiles/quickstart.yaml
+JOBS ?= 2
+
+NATIVE_SOURCES := $(shell find csrc -name '*.cc' -o -name '*.h' -o -name CMakeLists.txt) CMakeLists.txt
+CPP_FILES := $(shell find csrc tests -name '*.cc' -o -name '*.h')
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit("kvtier needs Python 3.11 or newer, not " + sys.version.split()[0] + "; say make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	touch $@
+
+# torch is pinned here, so that a plain `make` takes one known build.
+$(VENV)/.torch: $(VENV)/.python
+	$(BIN)/pip install --quiet $(TORCH)
+	touch $@
+
+$(VENV)/.tools: $(VENV)/.torch pyproject.toml
+	$(BIN)/pip install --quiet 'scikit-build-core>=0.11' 'pybind11>=3.0' 'cmake>=3.22' ninja
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.tools $(NATIVE_SOURCES)
+	$(BIN)/pip install --quiet --no-build-isolation -e '.[test,lint,bench]'
+	touch $@
+
+.PHONY: build
+build: $(VENV)/.installed ## Set up .venv and build the native modules
+
+.PHONY: serve
+serve: build ## Serve the quickstart model (PROFILE=file for another profile)
+	@exec $(BIN)/kvtier launch $(PROFILE)
+
+.PHONY: test
+test: build test-cpp ## Run the whole test suite (bounded soak, fuzz and kill tests)
+	$(BIN)/pytest -m 'not slow and not gpu'
+
+.PHONY: test-cpp
+test-cpp: build ## Build and run the C++ tests
+	$(BIN)/cmake -S . -B build/cpp -G Ninja -DKVTIER_PYTHON=OFF -DKVTIER_TESTS=ON -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) >/dev/null
+	$(BIN)/cmake --build build/cpp -j $(JOBS)
+	$(BIN)/ctest --test-dir build/cpp --output-on-failure --no-tests=error
+
+.PHONY: test-asan test-tsan
+test-asan: build ## C++ tests under AddressSanitizer and UBSan
+	$(BIN)/cmake -S . -B build/asan -G Ninja -DKVTIER_PYTHON=OFF -DKVTIER_TESTS=ON -DKVTIER_SANITIZE='address;undefined' -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) >/dev/null
+	$(BIN)/cmake --build build/asan -j $(JOBS)
+	$(BIN)/ctest --test-dir build/asan --output-on-failure --no-tests=error
+test-tsan: build ## C++ tests under ThreadSanitizer
+	$(BIN)/cmake -S . -B build/tsan -G Ninja -DKVTIER_PYTHON=OFF -DKVTIER_TESTS=ON -DKVTIER_SANITIZE=thread -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) >/dev/null
+	$(BIN)/cmake --build build/tsan -j $(JOBS)
+	$(BIN)/ctest --test-dir build/tsan --output-on-failure --no-tests=error
+
+.PHONY: test-long
+test-long: build ## The long forms of the soak, fuzz and kill tests
+	$(BIN)/pytest -m slow --timeout 7200
+
+.PHONY: lint
+lint: build ## Check style, types and the import rule
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/clang-format --dry-run --Werror $(CPP_FILES)
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+.PHONY: format
+format: build ## Rewrite the sources in the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP_FILES)
+
+.PHONY: bench
+bench: build ## Measure this machine; prints tables for docs/benchmarks.md
+	$(BIN)/python -P benchmarks/engine.py
+	$(BIN)/python -P benchmarks/tiers.py
+
+.PHONY: docs
+docs: build ## Generate the reference parts of docs/
+	$(BIN)/python -P scripts/gen_profile_reference.py
+
+.PHONY: clean
+clean: ## Remove .venv, build/ and caches
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
