@@ -1,0 +1,1 @@
+"""Attention over L1 pages: one protocol, several backends."""

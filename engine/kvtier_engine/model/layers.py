@@ -1,0 +1,162 @@
+"""The layers that models are made of, each with its tensor-parallel split.
+
+A layer owns its weights, says which rectangles of the checkpoint fill them (`parts`),
+and computes. The activations between layers are [T, width], T tokens of the whole batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn.functional import embedding, linear, pad, rms_norm, silu
+
+from kvtier_engine.model.parallel import Ranks, share
+from kvtier_engine.model.weights import Part
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a layer lives: the ranks it is split over, its device and its dtype."""
+
+    ranks: Ranks
+    device: torch.device
+    dtype: torch.dtype
+
+    def empty(self, *shape: int) -> torch.Tensor:
+        return torch.empty(shape, dtype=self.dtype, device=self.device)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One of the checkpoint's matrices of a fused layer: its name and this rank's rows of it."""
+
+    name: str
+    rows: range
+
+
+class Embedding:
+    """Token ids to vectors. Whole on every rank: a split table would cost an all-reduce a
+    step to save what is small beside the layers, and a tied lm_head needs no second copy."""
+
+    def __init__(self, name: str, vocab: int, hidden: int, place: Place) -> None:
+        self.name = name
+        self.weight = place.empty(vocab, hidden)
+
+    def parts(self) -> Iterator[Part]:
+        yield Part(f"{self.name}.weight", self.weight)
+
+    def __call__(self, token_ids: torch.Tensor) -> torch.Tensor:
+        return embedding(token_ids, self.weight)
+
+
+class Norm:
+    """RMS norm, computed in float32. Whole on every rank."""
+
+    def __init__(self, name: str, width: int, eps: float, place: Place) -> None:
+        self.name = name
+        self.eps = eps
+        self.weight = place.empty(width)
+
+    def parts(self) -> Iterator[Part]:
+        yield Part(f"{self.name}.weight", self.weight)
+
+    def __call__(self, values: torch.Tensor) -> torch.Tensor:
+        return rms_norm(values, self.weight.shape, self.weight, self.eps)
+
+
+class ColumnLinear:
+    """One or several matrices with the same input, fused; the outputs are split over ranks."""
+
+    def __init__(self, pieces: Sequence[Piece], width: int, bias: bool, place: Place) -> None:
+        self.pieces = pieces
+        out = sum(len(piece.rows) for piece in pieces)
+        self.weight = place.empty(out, width)
+        self.bias = place.empty(out) if bias else None
+
+    def parts(self) -> Iterator[Part]:
+        row = 0
+        for piece in self.pieces:
+            own = slice(row, row := row + len(piece.rows))
+            yield Part(f"{piece.name}.weight", self.weight[own], rows=piece.rows)
+            if self.bias is not None:
+                yield Part(f"{piece.name}.bias", self.bias[own], rows=piece.rows)
+
+    def __call__(self, values: torch.Tensor) -> torch.Tensor:
+        return linear(values, self.weight, self.bias)
+
+
+class RowLinear:
+    """A matrix whose inputs are split over ranks; the ranks' outputs are added up."""
+
+    def __init__(self, name: str, columns: range, out: int, bias: bool, place: Place) -> None:
+        self.name = name
+        self.columns = columns
+        self.ranks = place.ranks
+        self.weight = place.empty(out, len(columns))
+        self.bias = place.empty(out) if bias else None
+
+    def parts(self) -> Iterator[Part]:
+        yield Part(f"{self.name}.weight", self.weight, columns=self.columns)
+        if self.bias is not None:
+            yield Part(f"{self.name}.bias", self.bias)
+
+    def __call__(self, values: torch.Tensor) -> torch.Tensor:
+        # The bias is added once, before the sum.
+        out = linear(values, self.weight, self.bias if self.ranks.rank == 0 else None)
+        self.ranks.all_reduce(out)
+        return out
+
+
+class GatedMlp:
+    """silu(gate(x)) * up(x), then down; the ffn columns are split over ranks."""
+
+    def __init__(self, name: str, width: int, ffn: int, bias: bool, place: Place) -> None:
+        own = share(ffn, place.ranks.rank, place.ranks.size)
+        gate, up = Piece(f"{name}.gate_proj", own), Piece(f"{name}.up_proj", own)
+        self.gate_up = ColumnLinear((gate, up), width, bias, place)
+        self.down = RowLinear(f"{name}.down_proj", own, width, bias, place)
+
+    def parts(self) -> Iterator[Part]:
+        yield from self.gate_up.parts()
+        yield from self.down.parts()
+
+    def __call__(self, values: torch.Tensor) -> torch.Tensor:
+        gate, up = self.gate_up(values).chunk(2, dim=-1)
+        return self.down(silu(gate) * up)
+
+
+class LmHead:
+    """Hidden vectors to logits. Split by vocabulary: the matrix is the model's largest and is
+    read whole for every step, so each rank computes a part of it and rank 0 gathers them."""
+
+    def __init__(self, name: str, embedding: Embedding, tied: bool, place: Place) -> None:
+        vocab, hidden = embedding.weight.shape
+        self.name = name
+        self.ranks = place.ranks
+        self.tied = tied
+        size = place.ranks.size
+        self.shares = [len(share(vocab, rank, size)) for rank in range(size)]
+        self.own = share(vocab, place.ranks.rank, size)
+        self.weight = (
+            embedding.weight[self.own.start : self.own.stop]
+            if tied
+            else place.empty(len(self.own), hidden)
+        )
+
+    def parts(self) -> Iterator[Part]:
+        if not self.tied:
+            yield Part(f"{self.name}.weight", self.weight, rows=self.own)
+
+    def __call__(self, values: torch.Tensor) -> torch.Tensor | None:
+        """[rows, vocab] float32 on rank 0; None on the others."""
+        own = linear(values, self.weight).float()
+        if self.ranks.size == 1:
+            return own
+        # Shares differ by one row at most; gather wants one shape, so the short ones are padded.
+        gathered = self.ranks.gather(pad(own, (0, max(self.shares) - own.shape[1])))
+        if gathered is None:
+            return None
+        shares = zip(gathered, self.shares, strict=True)
+        return torch.cat([rows[:, :size] for rows, size in shares], dim=1)

@@ -1,0 +1,96 @@
+"""Llama: attention and a gated mlp, each behind a norm, each added to the residual stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from kvtier_engine.attention.base import AttentionBackend, AttentionShape
+from kvtier_engine.model.layers import (
+    ColumnLinear,
+    Embedding,
+    GatedMlp,
+    LmHead,
+    Norm,
+    Piece,
+    Place,
+    RowLinear,
+)
+from kvtier_engine.model.parallel import check_parallel, share
+from kvtier_engine.model.spec import ModelSpec
+from kvtier_engine.model.weights import Part
+
+
+class Llama:
+    """LlamaForCausalLM, or one rank's share of it: see model.base.CausalModel."""
+
+    def __init__(self, spec: ModelSpec, place: Place) -> None:
+        check_parallel(spec, place.ranks.size)
+        self.attention_shape = AttentionShape(
+            heads=spec.heads // place.ranks.size,
+            kv_heads=spec.kv_heads // place.ranks.size,
+            head_dim=spec.head_dim,
+        )
+        self.embedding = Embedding("model.embed_tokens", spec.vocab, spec.hidden, place)
+        self.layers = [Layer(index, spec, place) for index in range(spec.layers)]
+        self.norm = Norm("model.norm", spec.hidden, spec.norm_eps, place)
+        self.lm_head = LmHead("lm_head", self.embedding, spec.tie_embeddings, place)
+        self.unused_tensors = ("lm_head.weight",) if spec.tie_embeddings else ()
+
+    def parts(self) -> Iterator[Part]:
+        yield from self.embedding.parts()
+        for layer in self.layers:
+            yield from layer.parts()
+        yield from self.norm.parts()
+        yield from self.lm_head.parts()
+
+    def forward(
+        self, token_ids: torch.Tensor, rows: torch.Tensor, attention: AttentionBackend
+    ) -> torch.Tensor | None:
+        hidden = self.embedding(token_ids)
+        for layer in self.layers:
+            hidden = layer.forward(hidden, attention)
+        return self.lm_head(self.norm(hidden[rows]))
+
+
+class Layer:
+    """One decoder layer. A rank owns a range of kv heads and the query heads of their groups."""
+
+    def __init__(self, index: int, spec: ModelSpec, place: Place) -> None:
+        name = f"model.layers.{index}"
+        self.index = index
+        query = _head_rows(spec.heads, spec.head_dim, place)
+        pair = _head_rows(spec.kv_heads, spec.head_dim, place)
+        self.attention_norm = Norm(f"{name}.input_layernorm", spec.hidden, spec.norm_eps, place)
+        self.qkv = ColumnLinear(
+            (
+                Piece(f"{name}.self_attn.q_proj", query),
+                Piece(f"{name}.self_attn.k_proj", pair),
+                Piece(f"{name}.self_attn.v_proj", pair),
+            ),
+            spec.hidden,
+            spec.attention_bias,
+            place,
+        )
+        self.output = RowLinear(
+            f"{name}.self_attn.o_proj", query, spec.hidden, spec.attention_bias, place
+        )
+        self.mlp_norm = Norm(f"{name}.post_attention_layernorm", spec.hidden, spec.norm_eps, place)
+        self.mlp = GatedMlp(f"{name}.mlp", spec.hidden, spec.ffn, spec.mlp_bias, place)
+
+    def parts(self) -> Iterator[Part]:
+        for layer in (self.attention_norm, self.qkv, self.output, self.mlp_norm, self.mlp):
+            yield from layer.parts()
+
+    def forward(self, hidden: torch.Tensor, attention: AttentionBackend) -> torch.Tensor:
+        """`hidden` [T, hidden] after this layer."""
+        qkv = self.qkv(self.attention_norm(hidden))
+        hidden = hidden + self.output(attention.attend(self.index, qkv))
+        return hidden + self.mlp(self.mlp_norm(hidden))
+
+
+def _head_rows(heads: int, head_dim: int, place: Place) -> range:
+    """Rows of a projection that compute this rank's heads."""
+    own = share(heads, place.ranks.rank, place.ranks.size)
+    return range(own.start * head_dim, own.stop * head_dim)

@@ -1,0 +1,71 @@
+"""Copies pages between L1 and this rank's part of the L2 arena: bytes, not numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+
+from kvtier_engine.runner.step import Copy
+
+
+class HostPages(Protocol):
+    """The L2 arena as the copier sees it (kvtier_engine._store.Arena)."""
+
+    @property
+    def part_bytes(self) -> int: ...
+    @property
+    def part_stride(self) -> int: ...
+    def part_view(self, part: int) -> memoryview:
+        """All slots of one part, writable, without a copy."""
+
+
+class Copier(Protocol):
+    """Moves whole pages. Called by one thread, in the order of the steps."""
+
+    def restore(self, copies: Sequence[Copy]) -> None:
+        """L2 -> L1. What is computed after this call sees the restored pages."""
+
+    def offload(self, step: int, copies: Sequence[Copy]) -> None:
+        """Starts L1 -> L2, after everything computed so far. Ends the step `step`."""
+
+    def offloads_done(self) -> int:
+        """The highest step up to which every offload is complete; 0 before the first."""
+
+    def wait(self) -> None:
+        """Returns when every offload started so far is complete."""
+
+
+def host_slots(arena: HostPages, part: int, page_bytes: int) -> torch.Tensor:
+    """[slots, page_bytes] uint8 over the arena's memory: this rank's part of every slot."""
+    assert arena.part_bytes == page_bytes, (arena.part_bytes, page_bytes)
+    memory = torch.frombuffer(arena.part_view(part), dtype=torch.uint8)
+    return memory.view(-1, arena.part_stride)[:, :page_bytes]
+
+
+class HostCopier:
+    """L1 in host memory: a copy is a memcpy and complete when the call returns."""
+
+    def __init__(self, pages: torch.Tensor, slots: torch.Tensor | None) -> None:
+        """`pages` [pages, bytes] uint8 is L1, `slots` [slots, bytes] uint8 L2 (None: no L2)."""
+        self.pages = pages
+        self.slots = slots
+        self.last_step = 0
+
+    def restore(self, copies: Sequence[Copy]) -> None:
+        for copy in copies:
+            assert self.slots is not None, "a restore without an L2"
+            self.pages[copy.page].copy_(self.slots[copy.slot])
+
+    def offload(self, step: int, copies: Sequence[Copy]) -> None:
+        for copy in copies:
+            assert self.slots is not None, "an offload without an L2"
+            self.slots[copy.slot].copy_(self.pages[copy.page])
+        self.last_step = step
+
+    def offloads_done(self) -> int:
+        return self.last_step
+
+    def wait(self) -> None:
+        pass
