@@ -147,7 +147,6 @@ class Scheduler:
         assert seq.pending == 0, "a sequence in the step cannot be preempted"
         self._running.remove(seq)
         self.manager.release(seq.kv)
-        seq.computed = 0
         seq.preemptions += 1
         self.counters.preemptions += 1
         self._waiting.appendleft(seq)

@@ -1,0 +1,90 @@
+"""The core's loop: take messages, step the engine, send what came of it."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import zmq
+
+from kvtier_engine.core.connection import Connection
+from kvtier_engine.core.engine import Engine
+from kvtier_engine.core.rank_set import RankSet
+from kvtier_engine.core.stats import collect
+from kvtier_engine.messages import Abort, FinishReason, Generate, Output, Outputs, Shutdown
+
+log = logging.getLogger(__name__)
+
+STATS_INTERVAL_S = 1.0
+FLUSH_S_MAX = 30.0  # how long a clean stop waits for the disk to take what L2 holds
+
+
+class Loop:
+    """Runs until a Shutdown; then hands to the disk what it does not have yet."""
+
+    def __init__(self, connection: Connection, engine: Engine, ranks: RankSet) -> None:
+        self._connection = connection
+        self._engine = engine
+        self._ranks = ranks
+        self._stopping = False
+        self._stats_due = 0.0
+        self._was_busy = True
+        self._poller = zmq.Poller()
+        self._poller.register(connection.socket, zmq.POLLIN)
+        if engine.manager.disk is not None:
+            self._poller.register(engine.manager.disk.event_fd(), zmq.POLLIN)
+
+    def run(self) -> None:
+        while not self._stopping:
+            outputs = self._take_messages()
+            busy, computed = self._engine.step()
+            self._connection.send_outputs(Outputs(outputs + computed))
+            self._report(busy)
+            if not busy and not self._stopping:
+                self._rest()
+        self._flush()
+
+    def _take_messages(self) -> list[Output]:
+        outputs = []
+        for message in self._connection.receive():
+            match message:
+                case Generate():
+                    self._engine.scheduler.add(message)
+                case Abort(request_ids):
+                    outputs += [
+                        Output(request_id=request_id, finish=FinishReason.ABORTED)
+                        for request_id in request_ids
+                        if self._engine.scheduler.abort(request_id)
+                    ]
+                case Shutdown():
+                    self._stopping = True
+        return outputs
+
+    def _report(self, busy: bool) -> None:
+        """Statistics every second, and at once when work ends; checks while it is quiet."""
+        now = time.monotonic()
+        fell_idle = self._was_busy and not busy
+        self._was_busy = busy
+        if now >= self._stats_due or fell_idle:
+            self._stats_due = now + STATS_INTERVAL_S
+            self._ranks.check_alive()
+            self._connection.send(collect(self._engine.scheduler, self._engine.manager))
+        if fell_idle:
+            self._engine.scheduler.check()
+
+    def _rest(self) -> None:
+        """Sleeps until a message, a finished disk request, or the next statistics."""
+        wait_s = max(0.0, self._stats_due - time.monotonic())
+        self._poller.poll(wait_s * 1000)
+
+    def _flush(self) -> None:
+        manager = self._engine.manager
+        deadline = time.monotonic() + FLUSH_S_MAX
+        while not manager.idle and time.monotonic() < deadline:
+            manager.poll()
+            manager.offloads_done(self._ranks.offloads_done())
+            self._poller.poll(10)
+        if not manager.idle:
+            log.warning("the disk is too slow: some pages of L2 are not written")
+        if manager.disk is not None:
+            manager.disk.close()

@@ -1,0 +1,270 @@
+"""Scheduler and cache manager together, over tiers without bytes (support/fake_tiers.py)."""
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from kvtier_engine._store import Status
+from kvtier_engine.messages import CachedTokens
+from support.fake_engine import PAGE_TOKENS, FakeEngine, Sizes
+from support.fake_tiers import reference_answer
+
+LONG = list(range(20))  # five pages; the last is computed anyway, for its logits
+
+
+def test_an_answer_is_the_reference():
+    engine = FakeEngine()
+    engine.submit("a", LONG, 7)
+    engine.run()
+    assert engine.answers["a"] == reference_answer(LONG, 7)
+    assert engine.finished == {"a": "length"}
+
+
+def test_the_second_time_comes_from_l1():
+    engine = FakeEngine()
+    assert engine.ask(LONG).cached == CachedTokens()
+    computed = engine.ranks.computed
+    assert engine.ask(LONG).cached == CachedTokens(l1=16)
+    assert engine.ranks.computed - computed == 4 + 2  # the last page, and two drawn tokens
+
+
+def test_generated_tokens_are_cached_as_well():
+    engine = FakeEngine()
+    engine.submit("a", LONG, 9)
+    engine.run()
+    whole = LONG + engine.answers["a"][:8]  # the last token drawn was never computed
+    assert engine.ask([*whole, 1]).cached == CachedTokens(l1=28)
+
+
+def test_what_l1_forgot_comes_from_l2():
+    engine = FakeEngine()
+    engine.ask(LONG)
+    engine.pool.forget()
+    assert engine.ask(LONG).cached == CachedTokens(l2=16)
+    assert engine.ranks.copied_up == 4
+    assert engine.answers["ask-1"] == reference_answer(LONG, 3)
+
+
+def test_a_new_engine_on_the_same_disk_is_warm():
+    first = FakeEngine()
+    first.ask(LONG)
+    assert first.store is not None
+    second = FakeEngine()
+    assert second.store is not None
+    second.store.pages = first.store.pages
+    assert second.ask(LONG).cached == CachedTokens(l3=16)
+    assert second.answers["ask-0"] == reference_answer(LONG, 3)
+    assert second.store.reads == 4
+
+
+def test_a_new_engine_on_the_same_arena_is_warm_and_checks_before_use():
+    first = FakeEngine(Sizes(disk=False))
+    first.ask(LONG)
+    assert first.arena is not None
+    second = FakeEngine(Sizes(disk=False), arena=first.arena)
+    assert second.ask(LONG).cached == CachedTokens(l2=16)
+    first.arena.bad = {
+        slot for slot, key in first.arena.table.items() if key == _key_of_page(second, 2)
+    }
+    third = FakeEngine(Sizes(disk=False), arena=first.arena)
+    assert third.ask(LONG).cached == CachedTokens(l2=8)
+    assert third.host is not None
+    assert third.host.corrupt == 1
+
+
+def _key_of_page(engine: FakeEngine, index: int) -> bytes:
+    from kvtier_engine.kv.keys import root_key
+
+    pages = engine.manager.new_sequence(root_key(b"n" * 16))
+    pages.chain.extend(LONG)
+    return pages.chain.keys[index]
+
+
+@pytest.mark.parametrize("status", [Status.MISS, Status.CORRUPT, Status.IO_ERROR, Status.TIMED_OUT])
+def test_a_page_the_disk_fails_on_is_computed(status):
+    first = FakeEngine()
+    first.ask(LONG)
+    second = FakeEngine()
+    assert first.store is not None
+    assert second.store is not None
+    second.store.pages = first.store.pages
+    second.submit("a", LONG, 3)
+    second.step()
+    second.store.end_one()
+    second.store.end_one(status)
+    second.run()
+    assert second.outputs["a"][0].cached == CachedTokens(l3=4)  # the chain ends before the hole
+    assert second.answers["a"] == reference_answer(LONG, 3)
+
+
+def test_same_middle_after_another_beginning_shares_nothing():
+    engine = FakeEngine()
+    engine.ask([1, 2, 3, 4] + LONG)
+    assert engine.ask([4, 3, 2, 1] + LONG).cached == CachedTokens()
+
+
+def test_tenants_share_nothing():
+    engine = FakeEngine()
+    engine.ask(LONG, salt="a")
+    assert engine.ask(LONG, salt="b").cached == CachedTokens()
+    assert engine.ask(LONG, salt="a").cached == CachedTokens(l1=16)
+
+
+def test_without_reuse_nothing_is_found_and_nothing_is_kept():
+    engine = FakeEngine(Sizes(prefix_reuse=False))
+    engine.ask(LONG)
+    assert engine.ask(LONG).cached == CachedTokens()
+    assert engine.pool.available == engine.pool.pages
+    assert engine.host is not None
+    assert engine.host.held == 0
+
+
+def test_one_flight_per_page_when_many_ask_for_one_prefix():
+    engine = FakeEngine(Sizes(l1=40))
+    for name in "abcd":
+        engine.submit(name, LONG, 2)
+    engine.run()
+    assert engine.ranks.computed == 20 + 3 * 4 + 4  # one whole prompt, three last pages, decode
+    assert all(engine.answers[name] == reference_answer(LONG, 2) for name in "abcd")
+
+
+def test_requests_that_read_the_disk_share_the_reads():
+    first = FakeEngine()
+    first.ask(LONG)
+    second = FakeEngine(Sizes(l1=40))
+    assert first.store is not None
+    assert second.store is not None
+    second.store.pages = first.store.pages
+    for name in "abc":
+        second.submit(name, LONG, 2)
+    second.run()
+    assert second.store.reads == 4
+
+
+def test_others_go_on_while_one_waits_for_the_disk():
+    first = FakeEngine()
+    first.ask(LONG)
+    second = FakeEngine()
+    assert first.store is not None
+    assert second.store is not None
+    second.store.pages = first.store.pages
+    second.submit("slow", LONG, 2)
+    second.submit("quick", [9, 9, 9], 2)
+    while "quick" not in second.finished:
+        assert second.step()
+    assert second.answers["slow"] == []
+    second.run()
+    assert second.answers["slow"] == reference_answer(LONG, 2)
+
+
+def test_preempted_sequences_come_back_from_the_cache():
+    engine = FakeEngine(Sizes(l1=12, l2=40))
+    for name in "abc":
+        engine.submit(name, [ord(name), *LONG[:11]], 24)  # 9 pages each in the end; L1 has 12
+    engine.run()
+    assert engine.scheduler.counters.preemptions > 0
+    assert engine.manager.counters.restored_pages > 0
+    for name in "abc":
+        assert engine.answers[name] == reference_answer([ord(name), *LONG[:11]], 24)
+
+
+def test_offloads_that_take_long_hold_their_pages():
+    engine = FakeEngine(Sizes(offload_delay=3))
+    engine.submit("a", LONG, 8)
+    engine.run()
+    assert engine.answers["a"] == reference_answer(LONG, 8)
+    assert engine.host is not None
+    assert engine.host.held == 6
+
+
+def test_abort_gives_everything_back_at_any_point():
+    for steps in range(12):
+        engine = FakeEngine()
+        engine.submit("a", LONG, 6)
+        for _ in range(steps):
+            engine.step()
+        assert engine.scheduler.abort("a") == ("a" not in engine.finished)
+        engine.run()
+        assert engine.pool.available == engine.pool.pages
+
+
+def test_abort_while_the_disk_is_read_leaves_no_pin():
+    first = FakeEngine()
+    first.ask(LONG)
+    second = FakeEngine()
+    assert first.store is not None
+    assert second.store is not None
+    assert second.host is not None
+    second.store.pages = first.store.pages
+    second.submit("a", LONG, 3)
+    second.step()
+    assert second.store.open
+    second.scheduler.abort("a")
+    second.run()
+    assert second.host.pinned == 0
+    assert second.ask(LONG).cached == CachedTokens(l2=16)  # the reads were not in vain
+
+
+class Cache(RuleBasedStateMachine):
+    """Random conversations on tiny tiers, a disk that fails and dawdles, aborts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.engine = FakeEngine(Sizes(l1=10, l2=7, offload_delay=1))
+        self.prompts: dict[str, tuple[list[int], int]] = {}
+        self.aborted: set[str] = set()
+
+    @rule(
+        stem=st.sampled_from([[], LONG[:8], LONG[:13], LONG]),
+        rest=st.lists(st.integers(0, 3), min_size=1, max_size=9),
+        tokens=st.integers(1, 9),
+        salt=st.sampled_from(["", "tenant"]),
+    )
+    def submit(self, stem, rest, tokens, salt):
+        name = str(len(self.prompts))
+        self.prompts[name] = (stem + rest, tokens)
+        self.engine.submit(name, stem + rest, tokens, salt)
+
+    @rule(steps=st.integers(1, 6))
+    def step(self, steps):
+        for _ in range(steps):
+            self.engine.step()
+
+    @rule(
+        answers=st.lists(st.sampled_from([Status.OK] * 5 + [Status.CORRUPT, Status.IO_ERROR]))
+    )
+    def disk_answers(self, answers):
+        assert self.engine.store is not None
+        for status in answers:
+            self.engine.store.end_one(status)
+
+    @rule(data=st.data())
+    def abort(self, data):
+        names = [n for n in self.prompts if n not in self.engine.finished]
+        if names:
+            name = data.draw(st.sampled_from(names))
+            if self.engine.scheduler.abort(name):
+                self.aborted.add(name)
+
+    @invariant()
+    def books_balance(self):
+        self.engine.scheduler.check()
+
+    def teardown(self):
+        self.engine.run()
+        for name, (prompt, tokens) in self.prompts.items():
+            expected = reference_answer(prompt, tokens)
+            if name in self.aborted:
+                expected = expected[: len(self.engine.answers[name])]
+            assert self.engine.answers[name] == expected
+        assert self.engine.pool.available == self.engine.pool.pages
+        assert self.engine.host is None or self.engine.host.pinned == 0
+        assert self.engine.ranks.known_sequences == 0
+
+
+TestCache = Cache.TestCase
+TestCache.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+
+
+def test_the_page_size_of_these_tests():
+    assert len(LONG) == 5 * PAGE_TOKENS

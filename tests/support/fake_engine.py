@@ -1,0 +1,101 @@
+"""A whole engine over the fake tiers of fake_tiers.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from kvtier_engine.config import SchedulerConfig
+from kvtier_engine.core.engine import Engine
+from kvtier_engine.core.scheduler import Scheduler
+from kvtier_engine.kv.disk import DiskTier
+from kvtier_engine.kv.host import HostTier
+from kvtier_engine.kv.manager import KvManager
+from kvtier_engine.kv.pages import PagePool
+from kvtier_engine.kv.policy import Lru
+from kvtier_engine.messages import Generate, Output, SamplingParams
+
+from support.fake_tiers import FakeArena, FakeRanks, FakeStore
+
+PAGE_TOKENS = 4
+
+
+@dataclass
+class Sizes:
+    l1: int = 12
+    l2: int = 16  # 0: none
+    disk: bool = True
+    max_running: int = 4
+    max_step_tokens: int = 8
+    prefix_reuse: bool = True
+    offload_delay: int = 0
+
+
+@dataclass
+class FakeEngine:
+    """Submit requests, step, let the disk answer; answers collect in `answers`."""
+
+    sizes: Sizes = field(default_factory=Sizes)
+    arena: FakeArena | None = None
+    store: FakeStore | None = None
+
+    def __post_init__(self) -> None:
+        sizes = self.sizes
+        if sizes.l2 and self.arena is None:
+            self.arena = FakeArena(sizes.l2)
+        if sizes.disk and self.arena is not None and self.store is None:
+            self.store = FakeStore(self.arena)
+        self.ranks = FakeRanks(PAGE_TOKENS, sizes.l1, self.arena, sizes.offload_delay)
+        self.pool = PagePool(sizes.l1, Lru())
+        self.host = HostTier(self.arena, Lru()) if self.arena else None  # type: ignore[arg-type]
+        self.disk = DiskTier(self.store) if self.store else None  # type: ignore[arg-type]
+        self.manager = KvManager(
+            PAGE_TOKENS, self.pool, self.host, self.disk, prefix_reuse=sizes.prefix_reuse
+        )
+        config = SchedulerConfig(
+            max_context_tokens=sizes.l1 * PAGE_TOKENS,
+            max_running=sizes.max_running,
+            max_step_tokens=sizes.max_step_tokens,
+        )
+        self.scheduler = Scheduler(config, self.manager, b"n" * 16, eos_ids=())
+        self.engine = Engine(self.scheduler, self.manager, self.ranks)
+        self.answers: dict[str, list[int]] = {}
+        self.outputs: dict[str, list[Output]] = {}
+        self.finished: dict[str, str] = {}
+
+    def submit(self, name: str, prompt: list[int], tokens: int, salt: str = "") -> None:
+        params = SamplingParams(max_tokens=tokens, temperature=0)
+        self.answers[name], self.outputs[name] = [], []
+        self.scheduler.add(
+            Generate(request_id=name, prompt_ids=prompt, params=params, salt=salt)
+        )
+
+    def step(self) -> bool:
+        busy, outputs = self.engine.step()
+        for output in outputs:
+            assert output.request_id not in self.finished, "a request ended twice"
+            self.answers[output.request_id] += output.token_ids
+            self.outputs[output.request_id].append(output)
+            if output.finish is not None:
+                self.finished[output.request_id] = output.finish
+        self.scheduler.check()
+        return busy
+
+    def run(self, steps_max: int = 2000) -> None:
+        """Until nothing is left to do, with a disk that answers at once."""
+        for _ in range(steps_max):
+            while self.store and self.store.open:
+                self.store.end_one()
+            busy = self.step()
+            if not busy:
+                self.ranks.settle()
+                self.engine.step()
+                if not self.scheduler.has_work and self.manager.idle:
+                    return
+        raise AssertionError("the engine does not come to rest")
+
+    def ask(self, prompt: list[int], tokens: int = 3, salt: str = "") -> Output:
+        """One request from start to end; its first output, which has the cache's share."""
+        name = f"ask-{len(self.answers)}"
+        self.submit(name, prompt, tokens, salt)
+        self.run()
+        return self.outputs[name][0]
