@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import zmq
 
+from kvtier_engine._store import Arena
 from kvtier_engine.config import load_config
 from kvtier_engine.core.loading import load_runner
 from kvtier_engine.core.rank_set import LOADED, RankReport, reports_address, steps_address
@@ -44,7 +45,8 @@ def main() -> None:
     def report(number: int) -> None:
         reports.send(msgspec.msgpack.encode(RankReport(args.rank, number)))
 
-    runner = load_runner(config, args.rank, args.arena_fd)
+    arena = None if args.arena_fd is None else Arena.attach(args.arena_fd)
+    runner = load_runner(config, args.rank, arena, lambda done, total: None)
     report(LOADED)
     serve_steps(receive, report, runner)
 

@@ -1,0 +1,134 @@
+"""The core process: `python -P -m kvtier_engine.core --config F --socket ipc://... --parent-pid P`.
+
+Started by the server process, and gone when that is gone. Says how far the start is,
+serves until it is told to stop, and gives the disk what it does not have yet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+from pathlib import Path
+
+import zmq
+
+from kvtier_engine.config import EngineConfig, load_config
+from kvtier_engine.core.connection import Connection
+from kvtier_engine.core.engine import Engine
+from kvtier_engine.core.loading import load_runner
+from kvtier_engine.core.loop import Loop
+from kvtier_engine.core.rank_set import RankDied, RankSet
+from kvtier_engine.core.scheduler import Scheduler
+from kvtier_engine.core.tiers import HostMemory, open_arena, open_disk, open_host
+from kvtier_engine.core.warmup import warm_up
+from kvtier_engine.kv.keys import namespace
+from kvtier_engine.kv.manager import KvManager
+from kvtier_engine.kv.pages import PagePool
+from kvtier_engine.kv.policy import Lru
+from kvtier_engine.log import set_up_logging
+from kvtier_engine.messages import Failed, Progress
+from kvtier_engine.model.errors import ModelError
+from kvtier_engine.model.fingerprint import fingerprint
+from kvtier_engine.model.gguf import convert, model_folder
+from kvtier_engine.model.spec import read_spec
+from kvtier_engine.process import die_with_parent
+
+log = logging.getLogger(__name__)
+
+
+class Start:
+    """Builds the engine, stage by stage, each reported to the server."""
+
+    def __init__(self, config: EngineConfig, config_file: Path, connection: Connection) -> None:
+        self._config = config
+        self._config_file = config_file
+        self._connection = connection
+
+    def build(self, context: zmq.Context[zmq.Socket[bytes]]) -> tuple[Engine, RankSet]:
+        """Raises ModelError or RankDied: without a model there is nothing to serve."""
+        config = self._config
+        convert(config.model.path, self._progress("convert"))
+        folder = model_folder(config.model.path)
+        spec = read_spec(folder)
+        space = namespace(config, fingerprint(folder))
+        memory = open_arena(config, space)
+        ranks = RankSet(context, config.run_dir, config.parallel.tensor_parallel)
+        ranks.start(self._config_file, memory.fd if memory else None)
+        arena = memory.arena if memory else None
+        ranks.ready(load_runner(config, 0, arena, self._progress("model")))
+        manager = self._open_cache(memory, space)
+        warm_up(ranks, config, self._progress("warmup"))
+        scheduler = Scheduler(config.scheduler, manager, space, spec.eos_ids)
+        return Engine(scheduler, manager, ranks), ranks
+
+    def _open_cache(self, memory: HostMemory | None, space: bytes) -> KvManager:
+        config = self._config
+        if memory is not None:
+            arena = memory.arena
+            self._progress("l2")(arena.populated_bytes, arena.mapped_bytes)
+        host = open_host(memory)
+        disk = open_disk(config, space) if host is not None else None
+        if disk is not None:
+            stats = disk.stats()
+            self._progress("l3")(stats.recovered_pages, stats.recovered_pages)
+        return KvManager(
+            config.cache.page_tokens,
+            PagePool(config.cache.l1.pages, Lru()),
+            host,
+            disk,
+            prefix_reuse=config.cache.prefix_reuse,
+        )
+
+    def _progress(self, stage: str) -> "Stage":
+        return Stage(self._connection, stage)
+
+
+class Stage:
+    """Reports one stage, at most a hundred times."""
+
+    def __init__(self, connection: Connection, name: str) -> None:
+        self._connection = connection
+        self._name = name
+        self._percent = -1
+
+    def __call__(self, done: int, total: int) -> None:
+        percent = 100 * done // total if total else 100
+        if percent != self._percent:
+            self._percent = percent
+            self._connection.send(Progress(self._name, done, total))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="kvtier_engine.core")
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--socket", required=True)
+    parser.add_argument("--parent-pid", type=int, required=True)
+    args = parser.parse_args()
+    die_with_parent(args.parent_pid)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server says when to stop
+    config = load_config(args.config)
+    set_up_logging(config.log_level, "core")
+    context = zmq.Context()
+    connection = Connection(context, args.socket)
+    try:
+        engine, ranks = Start(config, args.config, connection).build(context)
+        connection.send(Progress("ready", 1, 1, ready=True))
+        Loop(connection, engine, ranks).run()
+        ranks.close()
+    except (ModelError, RankDied) as error:
+        log.error("%s", error)
+        connection.send(Failed(str(error), getattr(error, "hint", "")))
+        return 1
+    except Exception as error:
+        log.exception("the core failed")
+        connection.send(Failed(f"internal error: {error!r}", "the log has the traceback"))
+        return 1
+    finally:
+        connection.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
