@@ -30,7 +30,7 @@ from kvtier_engine.kv.policy import Lru
 from kvtier_engine.log import set_up_logging
 from kvtier_engine.messages import Failed, Progress
 from kvtier_engine.model.errors import ModelError
-from kvtier_engine.model.fingerprint import fingerprint
+from kvtier_engine.model.fingerprint import model_fingerprint
 from kvtier_engine.model.gguf import convert, model_folder
 from kvtier_engine.model.spec import read_spec
 from kvtier_engine.process import die_with_parent
@@ -52,7 +52,7 @@ class Start:
         convert(config.model.path, self._progress("convert"))
         folder = model_folder(config.model.path)
         spec = read_spec(folder)
-        space = namespace(config, fingerprint(folder))
+        space = namespace(config, model_fingerprint(folder, workers=config.model.load_workers))
         memory = open_arena(config, space)
         ranks = RankSet(context, config.run_dir, config.parallel.tensor_parallel)
         ranks.start(self._config_file, memory.fd if memory else None)
@@ -115,7 +115,9 @@ def main() -> int:
     try:
         engine, ranks = Start(config, args.config, connection).build(context)
         connection.send(Progress("ready", 1, 1, ready=True))
-        Loop(connection, engine, ranks).run()
+        loop = Loop(connection, engine, ranks)
+        signal.signal(signal.SIGTERM, lambda signum, frame: loop.stop())
+        loop.run()
         ranks.close()
     except (ModelError, RankDied) as error:
         log.error("%s", error)

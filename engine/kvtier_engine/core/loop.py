@@ -34,6 +34,10 @@ class Loop:
         if engine.manager.disk is not None:
             self._poller.register(engine.manager.disk.event_fd(), zmq.POLLIN)
 
+    def stop(self) -> None:
+        """Ends `run` after the step under way. May be called from a signal handler."""
+        self._stopping = True
+
     def run(self) -> None:
         while not self._stopping:
             outputs = self._take_messages()
@@ -57,7 +61,7 @@ class Loop:
                         if self._engine.scheduler.abort(request_id)
                     ]
                 case Shutdown():
-                    self._stopping = True
+                    self.stop()
         return outputs
 
     def _report(self, busy: bool) -> None:
