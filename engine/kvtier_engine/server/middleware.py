@@ -1,0 +1,100 @@
+"""What surrounds every request: its id, its metrics, faults, the limit on its body."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from kvtier_engine.server.api.responses import json_response
+from kvtier_engine.server.errors import BodyTooLarge, fault
+from kvtier_engine.server.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+DISCARD_FACTOR = 8  # of the limit: what is read and thrown away so that a 413 gets through
+
+
+class Observed:
+    """Gives every request an id (the client's X-Request-Id if it is a sane one), counts it,
+    and turns whatever escapes the handlers into a 500 that tells nothing of the insides."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        status: int | None = None
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+            await send(message)
+
+        began_s = time.monotonic()
+        try:
+            await self._app(scope, receive, watch)
+        except Exception:
+            log.exception("request_id=%s failed", request_id)
+            if status is None:
+                error = fault()
+                await json_response(error.body(), error.status)(scope, receive, watch)
+        finally:
+            self._count(scope, status, time.monotonic() - began_s, request_id)
+
+    def _count(self, scope: Scope, status: int | None, elapsed_s: float, request_id: str) -> None:
+        route = scope.get("route")
+        endpoint = getattr(route, "path", "other")  # a client's free choice is no label
+        self._metrics.requests.labels(endpoint, str(status or 499)).inc()
+        self._metrics.duration.labels(endpoint).observe(elapsed_s)
+        log.debug(
+            "request_id=%s method=%s path=%r status=%s elapsed_s=%.4f",
+            *(request_id, scope["method"], scope["path"], status, elapsed_s),
+        )
+
+
+class BodyLimit:
+    """Refuses bodies over the limit with BodyTooLarge, whether or not their length was
+    announced. The rest of such a body is read and thrown away, up to a bound: a client that
+    is still sending would otherwise see a reset connection instead of the answer."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        seen = 0
+
+        async def limited() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self._max_bytes:
+                await self._discard(receive, seen, message)
+                raise BodyTooLarge(
+                    f"the body has more than {self._max_bytes} bytes, this server's limit"
+                )
+            return message
+
+        await self._app(scope, limited, send)
+
+    async def _discard(self, receive: Receive, seen: int, message: Message) -> None:
+        while message.get("more_body", False) and seen < DISCARD_FACTOR * self._max_bytes:
+            message = await receive()
+            seen += len(message.get("body", b""))

@@ -1,0 +1,1 @@
+"""The endpoints, one module a family. Each module's `router(service)` makes its routes."""

@@ -1,0 +1,1 @@
+"""Text and tokens: the tokenizer, incremental detokenising, stop strings."""
