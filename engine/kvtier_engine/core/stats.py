@@ -27,8 +27,8 @@ def collect(scheduler: Scheduler, manager: KvManager) -> Stats:
         'pages_capacity{tier="l1"}': manager.pool.pages,
         'pages_held{tier="l1"}': manager.pool.held,
         'tier_up{tier="l1"}': 1,
-        'tier_up{tier="l2"}': manager.host is not None,
-        'tier_up{tier="l3"}': manager.disk is not None,
+        'tier_up{tier="l2"}': float(manager.host is not None),
+        'tier_up{tier="l3"}': float(manager.disk is not None),
     }
     for tier, tokens in zip(TIERS, manager.counters.hit_tokens, strict=True):
         counters[f'hit_tokens_total{{tier="{tier}"}}'] = tokens
@@ -81,7 +81,7 @@ def _add_disk(
     gauges |= {
         'pages_capacity{tier="l3"}': stats.capacity_pages,
         'pages_held{tier="l3"}': stats.pages,
-        'tier_up{tier="l3"}': not stats.degraded,
+        'tier_up{tier="l3"}': float(not stats.degraded),
         "l3_capacity_bytes": stats.capacity_bytes,
         "l3_used_bytes": stats.used_bytes,
         "l3_reads_queued": stats.reads_queued,
