@@ -16,15 +16,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
-from kvtier_engine.config import EngineConfig
 from prometheus_client.parser import text_string_to_metric_families
+
+from kvtier_engine.config import EngineConfig
 
 Value = TypeVar("Value")
 
 
-def wait_for(
-    condition: Callable[[], Value], what: str, timeout_s: float = 60.0
-) -> Value:
+def wait_for(condition: Callable[[], Value], what: str, timeout_s: float = 60.0) -> Value:
     """The first true value of `condition`, polled; AssertionError with `what` after a while."""
     deadline = time.monotonic() + timeout_s
     while not (value := condition()):

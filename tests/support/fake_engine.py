@@ -13,7 +13,6 @@ from kvtier_engine.kv.manager import KvManager
 from kvtier_engine.kv.pages import PagePool
 from kvtier_engine.kv.policy import Lru
 from kvtier_engine.messages import Generate, Output, SamplingParams
-
 from support.fake_tiers import FakeArena, FakeRanks, FakeStore
 
 PAGE_TOKENS = 4
@@ -65,9 +64,7 @@ class FakeEngine:
     def submit(self, name: str, prompt: list[int], tokens: int, salt: str = "") -> None:
         params = SamplingParams(max_tokens=tokens, temperature=0)
         self.answers[name], self.outputs[name] = [], []
-        self.scheduler.add(
-            Generate(request_id=name, prompt_ids=prompt, params=params, salt=salt)
-        )
+        self.scheduler.add(Generate(request_id=name, prompt_ids=prompt, params=params, salt=salt))
 
     def step(self) -> bool:
         busy, outputs = self.engine.step()

@@ -37,9 +37,7 @@ def collect(scheduler: Scheduler, manager: KvManager) -> Stats:
     return Stats(counters, gauges)
 
 
-def _add_host(
-    manager: KvManager, counters: dict[str, float], gauges: dict[str, float]
-) -> None:
+def _add_host(manager: KvManager, counters: dict[str, float], gauges: dict[str, float]) -> None:
     host, offloader = manager.host, manager.offloader
     if host is None or offloader is None:
         return
@@ -60,9 +58,7 @@ def _add_host(
     }
 
 
-def _add_disk(
-    manager: KvManager, counters: dict[str, float], gauges: dict[str, float]
-) -> None:
+def _add_disk(manager: KvManager, counters: dict[str, float], gauges: dict[str, float]) -> None:
     if manager.disk is None:
         return
     stats = manager.disk.stats()

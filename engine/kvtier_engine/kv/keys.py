@@ -49,9 +49,7 @@ def page_key(parent: bytes, token_ids: Sequence[int]) -> bytes:
     tokens = array("I", token_ids)
     if sys.byteorder == "big":
         tokens.byteswap()
-    return blake2b(
-        parent + tokens.tobytes(), digest_size=KEY_BYTES, person=b"kvtier-page"
-    ).digest()
+    return blake2b(parent + tokens.tobytes(), digest_size=KEY_BYTES, person=b"kvtier-page").digest()
 
 
 class KeyChain:

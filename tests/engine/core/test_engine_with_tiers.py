@@ -4,10 +4,11 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from kvtier_engine._store import Status
-from kvtier_engine.messages import CachedTokens
 from support.fake_engine import PAGE_TOKENS, FakeEngine, Sizes
 from support.fake_tiers import reference_answer
+
+from kvtier_engine._store import Status
+from kvtier_engine.messages import CachedTokens
 
 LONG = list(range(20))  # five pages; the last is computed anyway, for its logits
 
@@ -99,8 +100,8 @@ def test_a_page_the_disk_fails_on_is_computed(status):
 
 def test_same_middle_after_another_beginning_shares_nothing():
     engine = FakeEngine()
-    engine.ask([1, 2, 3, 4] + LONG)
-    assert engine.ask([4, 3, 2, 1] + LONG).cached == CachedTokens()
+    engine.ask([1, 2, 3, 4, *LONG])
+    assert engine.ask([4, 3, 2, 1, *LONG]).cached == CachedTokens()
 
 
 def test_tenants_share_nothing():
@@ -230,9 +231,7 @@ class Cache(RuleBasedStateMachine):
         for _ in range(steps):
             self.engine.step()
 
-    @rule(
-        answers=st.lists(st.sampled_from([Status.OK] * 5 + [Status.CORRUPT, Status.IO_ERROR]))
-    )
+    @rule(answers=st.lists(st.sampled_from([Status.OK] * 5 + [Status.CORRUPT, Status.IO_ERROR])))
     def disk_answers(self, answers):
         assert self.engine.store is not None
         for status in answers:

@@ -1,0 +1,88 @@
+"""Time to first token of one long prompt: cold, and from L1, L2 and L3.
+
+python -P benchmarks/tiers.py [--tokens N] [--rounds N] [--disk DIR]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+
+from harness import (
+    describe_machine,
+    drop_page_cache,
+    median,
+    model_folder,
+    noise,
+    spread,
+    table,
+    ttft,
+)
+from support.engine_process import arena_memory, engine_config, running_engine, short_run_dir
+
+from kvtier_engine.config import EngineConfig
+
+
+def configure(folder: Path, run_dir: Path, disk: Path, tokens: int) -> EngineConfig:
+    pages = tokens // 64 + 40
+    return engine_config(
+        folder,
+        run_dir,
+        model__dtype="bfloat16",
+        parallel__threads_per_rank=os.cpu_count() or 1,
+        cache__l1__pages=2 * pages,
+        cache__l2__pages=6 * pages,
+        cache__l3__directories=[{"path": str(disk), "capacity_bytes": 8 << 30}],
+        scheduler__max_context_tokens=8192,
+    )
+
+
+def measure(config: EngineConfig, tokens: int, seed: int) -> dict[str, float]:
+    """One prompt through all tiers. L2 and L3 are reached by restarting the engine: with the
+    launcher's memory, then without."""
+    prompt = noise(seed, tokens)
+    other = noise(seed + 1, 512)  # wakes everything up, and shares nothing
+    times = {}
+    with arena_memory() as memory:
+        with running_engine(config, memory) as engine:
+            ttft(engine, other)
+            times["cold"] = ttft(engine, prompt)
+            engine.wait_idle()
+            times["L1"] = ttft(engine, prompt)
+        with running_engine(config, memory) as engine:
+            ttft(engine, other)
+            times["L2"] = ttft(engine, prompt)
+            assert engine.metric("hit_tokens_total", tier="l2") > tokens - 64
+    with running_engine(config) as engine:
+        ttft(engine, other)
+        drop_page_cache()
+        times["L3"] = ttft(engine, prompt)
+        assert engine.metric("hit_tokens_total", tier="l3") > tokens - 64
+    return times
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--tokens", type=int, default=6000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--disk", type=Path, help="where L3 is put; default: the temporary folder")
+    args = parser.parse_args()
+    folder = model_folder()
+    with short_run_dir() as run_dir, tempfile.TemporaryDirectory(dir=args.disk) as disk:
+        config = configure(folder, run_dir, Path(disk) / "l3", args.tokens)
+        runs = [measure(config, args.tokens, 1000 * turn) for turn in range(args.rounds)]
+        megabytes = config.cache.geometry.token_bytes * args.tokens / 1e6
+    print(describe_machine("python -P benchmarks/tiers.py"))
+    print(f"TTFT of {args.tokens} tokens ({megabytes:.0f} MB of KV), bf16, {args.rounds} rounds\n")
+    rows = []
+    for place in ("cold", "L1", "L2", "L3"):
+        seconds = [run[place] for run in runs]
+        share = median([run[place] / run["cold"] for run in runs])
+        rows.append([place, f"{median(seconds):.3f}", spread(seconds), f"{share:.4f}"])
+    print(table(["KV from", "TTFT s", "spread", "of cold"], rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""Greedy answers in fp32 are the same wherever the prompt's KV comes from, and the counters
+say that it came from there."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.engine_process import (
+    EngineProcess,
+    arena_memory,
+    engine_config,
+    running_engine,
+    start_engine,
+)
+
+PROMPT_TOKENS = 640  # ten pages; nine can be reused, the last is computed for its logits
+REUSABLE = 576
+TIERS = ("l1", "l2", "l3")
+
+
+def prompt(seed: int, tokens: int = PROMPT_TOKENS) -> list[int]:
+    return random.Random(seed).choices(range(1000, 40000), k=tokens)
+
+
+def small_tiers(model: Path, run_dir: Path, disk: Path, **changes: Any) -> Any:
+    return engine_config(
+        model,
+        run_dir,
+        cache__l1__pages=16,
+        cache__l2__pages=32,
+        cache__l3__directories=[{"path": str(disk), "capacity_bytes": 1 << 30}],
+        scheduler__max_context_tokens=1000,
+        **changes,
+    )
+
+
+def ask(engine: EngineProcess, seed: int) -> tuple[str, dict[str, float]]:
+    """The answer's text, and the prompt tokens that each tier saved."""
+    before = {tier: engine.metric("hit_tokens_total", tier=tier) for tier in TIERS}
+    answer = engine.complete(prompt(seed))
+    engine.wait_idle()
+    hits = {tier: engine.metric("hit_tokens_total", tier=tier) - before[tier] for tier in TIERS}
+    assert answer["usage"]["prompt_tokens_details"]["cached_tokens"] == sum(hits.values())
+    return answer["choices"][0]["text"], hits
+
+
+def forget_in_l1(engine: EngineProcess) -> None:
+    engine.complete(prompt(1000, 960), tokens=1)
+    engine.wait_idle()
+
+
+def forget_in_l2(engine: EngineProcess) -> None:
+    for seed in range(1001, 1004):
+        engine.complete(prompt(seed, 960), tokens=1)
+    engine.wait_idle()
+
+
+def test_every_tier_gives_the_cold_answer(quickstart_model, run_dir, tmp_path):
+    config = small_tiers(quickstart_model, run_dir, tmp_path / "l3")
+    with arena_memory() as memory:
+        with running_engine(config, memory) as engine:
+            cold, hits = ask(engine, 1)
+            assert hits == {"l1": 0, "l2": 0, "l3": 0}
+            assert ask(engine, 1) == (cold, {"l1": REUSABLE, "l2": 0, "l3": 0})
+            forget_in_l1(engine)
+            warm, hits = ask(engine, 1)
+            assert warm == cold
+            assert hits["l2"] >= REUSABLE - 64  # its first page may have stayed in L1
+            assert hits["l1"] + hits["l2"] == REUSABLE
+            forget_in_l2(engine)
+            assert ask(engine, 1) == (cold, {"l1": 0, "l2": 0, "l3": REUSABLE})
+            assert engine.metric("l3_read_bytes_total") > 0
+        with running_engine(config, memory) as engine:  # the launcher's memory is still there
+            assert engine.metric("adopted_pages_total", tier="l2") > 0
+            assert ask(engine, 1) == (cold, {"l1": 0, "l2": REUSABLE, "l3": 0})
+    with running_engine(config) as engine:  # nothing but the disk is left
+        assert engine.metric("recovered_pages_total", tier="l3") > 0
+        assert ask(engine, 1) == (cold, {"l1": 0, "l2": 0, "l3": REUSABLE})
+
+
+def test_the_cold_answer_is_that_of_transformers(quickstart_model, run_dir):
+    torch = pytest.importorskip("torch")
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(quickstart_model, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(quickstart_model)
+    ids = tokenizer("A page table maps virtual pages to")["input_ids"]
+    config = engine_config(quickstart_model, run_dir)
+    expected = model.generate(
+        torch.tensor([ids]), max_new_tokens=32, do_sample=False, eos_token_id=None
+    )
+    with running_engine(config) as engine:
+        answer = engine.complete(ids, tokens=32)
+    assert answer["choices"][0]["text"] == tokenizer.decode(expected[0, len(ids) :])
+
+
+def test_a_shared_middle_is_never_shared(quickstart_model, run_dir):
+    middle = prompt(7, 256)
+    with running_engine(engine_config(quickstart_model, run_dir)) as engine:
+        engine.complete(prompt(8, 64) + middle)
+        answer = engine.complete(prompt(9, 64) + middle)
+        assert answer["usage"]["prompt_tokens_details"]["cached_tokens"] == 0
+
+
+def test_kill_9_while_serving_then_warm(quickstart_model, run_dir, tmp_path):
+    config = small_tiers(quickstart_model, run_dir, tmp_path / "l3")
+    engine = start_engine(config)
+    cold, _ = ask(engine, 2)
+    body = {"model": "smollm2-135m", "prompt": prompt(3), "max_tokens": 300, "stream": True}
+    with engine.client.stream("POST", "/v1/completions", json=body) as stream:
+        next(stream.iter_lines())  # it is in the middle of an answer
+        engine.kill()
+        stream.close()
+    engine.client.close()
+    with running_engine(config) as engine:
+        assert ask(engine, 2) == (cold, {"l1": 0, "l2": 0, "l3": REUSABLE})
+
+
+def test_other_ranks_serve_from_the_cache_that_one_rank_filled(quickstart_model, run_dir, tmp_path):
+    config = small_tiers(quickstart_model, run_dir, tmp_path / "l3")
+    with running_engine(config) as engine:
+        cold, _ = ask(engine, 4)
+    three = small_tiers(
+        quickstart_model,
+        run_dir / "tp3",
+        tmp_path / "l3",
+        parallel={"tensor_parallel": 3, "threads_per_rank": 1},
+    )
+    with running_engine(three) as engine:
+        assert ask(engine, 4) == (cold, {"l1": 0, "l2": 0, "l3": REUSABLE})
+        warm, _ = ask(engine, 5)  # filled by three ranks
+    with running_engine(config) as engine:
+        assert ask(engine, 5) == (warm, {"l1": 0, "l2": 0, "l3": REUSABLE})
