@@ -24,6 +24,9 @@ class CausalModel(Protocol):
     def parts(self) -> Iterator[Part]:
         """Everything that weights.load_weights has to fill."""
 
+    def prepare(self) -> None:
+        """Call once, when all parts are filled and before the first `forward`."""
+
     def forward(
         self, token_ids: torch.Tensor, rows: torch.Tensor, attention: AttentionBackend
     ) -> torch.Tensor | None:

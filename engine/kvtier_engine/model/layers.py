@@ -10,17 +10,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch.nn.functional import embedding, linear, pad, rms_norm, silu
+from torch.nn.functional import embedding, pad
 
+from kvtier_engine.model.ops import Matrix, Ops
 from kvtier_engine.model.parallel import Ranks, share
 from kvtier_engine.model.weights import Part
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a layer lives: the ranks it is split over, its device and its dtype."""
+    """Where a layer lives and what computes it."""
 
     ranks: Ranks
+    ops: Ops
     device: torch.device
     dtype: torch.dtype
 
@@ -57,25 +59,46 @@ class Norm:
     def __init__(self, name: str, width: int, eps: float, place: Place) -> None:
         self.name = name
         self.eps = eps
+        self.ops = place.ops
         self.weight = place.empty(width)
 
     def parts(self) -> Iterator[Part]:
         yield Part(f"{self.name}.weight", self.weight)
 
     def __call__(self, values: torch.Tensor) -> torch.Tensor:
-        return rms_norm(values, self.weight.shape, self.weight, self.eps)
+        return self.ops.norm(values, self.weight, self.eps)
+
+    def add(self, stream: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
+        """Adds `delta` to `stream` in place and returns the norm of the sum."""
+        return self.ops.add_norm(stream, delta, self.weight, self.eps)
 
 
-class ColumnLinear:
+class Linear:
+    """A weight [out, width] that is filled first and multiplied with after `prepare`."""
+
+    matrix: Matrix
+
+    def __init__(self, out: int, width: int, bias: bool, place: Place) -> None:
+        self.ops = place.ops
+        self.weight: torch.Tensor | None = place.empty(out, width)
+        self.bias = place.empty(out) if bias else None
+
+    def prepare(self, uses_bias: bool = True) -> None:
+        """Call once, when the weights are there and before the first product."""
+        assert self.weight is not None, "prepared twice"
+        self.matrix = self.ops.matrix(self.weight, self.bias if uses_bias else None)
+        self.weight = None  # the matrix may hold a copy
+
+
+class ColumnLinear(Linear):
     """One or several matrices with the same input, fused; the outputs are split over ranks."""
 
     def __init__(self, pieces: Sequence[Piece], width: int, bias: bool, place: Place) -> None:
+        super().__init__(sum(len(piece.rows) for piece in pieces), width, bias, place)
         self.pieces = pieces
-        out = sum(len(piece.rows) for piece in pieces)
-        self.weight = place.empty(out, width)
-        self.bias = place.empty(out) if bias else None
 
     def parts(self) -> Iterator[Part]:
+        assert self.weight is not None, "prepared already"
         row = 0
         for piece in self.pieces:
             own = slice(row, row := row + len(piece.rows))
@@ -84,27 +107,30 @@ class ColumnLinear:
                 yield Part(f"{piece.name}.bias", self.bias[own], rows=piece.rows)
 
     def __call__(self, values: torch.Tensor) -> torch.Tensor:
-        return linear(values, self.weight, self.bias)
+        return self.matrix(values)
 
 
-class RowLinear:
+class RowLinear(Linear):
     """A matrix whose inputs are split over ranks; the ranks' outputs are added up."""
 
     def __init__(self, name: str, columns: range, out: int, bias: bool, place: Place) -> None:
+        super().__init__(out, len(columns), bias, place)
         self.name = name
         self.columns = columns
         self.ranks = place.ranks
-        self.weight = place.empty(out, len(columns))
-        self.bias = place.empty(out) if bias else None
 
     def parts(self) -> Iterator[Part]:
+        assert self.weight is not None, "prepared already"
         yield Part(f"{self.name}.weight", self.weight, columns=self.columns)
         if self.bias is not None:
             yield Part(f"{self.name}.bias", self.bias)
 
+    def prepare(self, uses_bias: bool = True) -> None:
+        # The ranks' outputs are added up, so the bias is one rank's.
+        super().prepare(uses_bias and self.ranks.rank == 0)
+
     def __call__(self, values: torch.Tensor) -> torch.Tensor:
-        # The bias is added once, before the sum.
-        out = linear(values, self.weight, self.bias if self.ranks.rank == 0 else None)
+        out = self.matrix(values)
         self.ranks.all_reduce(out)
         return out
 
@@ -115,6 +141,7 @@ class GatedMlp:
     def __init__(self, name: str, width: int, ffn: int, bias: bool, place: Place) -> None:
         own = share(ffn, place.ranks.rank, place.ranks.size)
         gate, up = Piece(f"{name}.gate_proj", own), Piece(f"{name}.up_proj", own)
+        self.ops = place.ops
         self.gate_up = ColumnLinear((gate, up), width, bias, place)
         self.down = RowLinear(f"{name}.down_proj", own, width, bias, place)
 
@@ -122,36 +149,48 @@ class GatedMlp:
         yield from self.gate_up.parts()
         yield from self.down.parts()
 
+    def prepare(self) -> None:
+        self.gate_up.prepare()
+        self.down.prepare()
+
     def __call__(self, values: torch.Tensor) -> torch.Tensor:
-        gate, up = self.gate_up(values).chunk(2, dim=-1)
-        return self.down(silu(gate) * up)
+        return self.down(self.ops.gate(self.gate_up(values)))
 
 
 class LmHead:
     """Hidden vectors to logits. Split by vocabulary: the matrix is the model's largest and is
     read whole for every step, so each rank computes a part of it and rank 0 gathers them."""
 
+    matrix: Matrix
+
     def __init__(self, name: str, embedding: Embedding, tied: bool, place: Place) -> None:
         vocab, hidden = embedding.weight.shape
+        size = place.ranks.size
         self.name = name
+        self.ops = place.ops
         self.ranks = place.ranks
         self.tied = tied
-        size = place.ranks.size
         self.shares = [len(share(vocab, rank, size)) for rank in range(size)]
         self.own = share(vocab, place.ranks.rank, size)
-        self.weight = (
+        self.weight: torch.Tensor | None = (
             embedding.weight[self.own.start : self.own.stop]
             if tied
             else place.empty(len(self.own), hidden)
         )
 
     def parts(self) -> Iterator[Part]:
+        assert self.weight is not None, "prepared already"
         if not self.tied:
             yield Part(f"{self.name}.weight", self.weight, rows=self.own)
 
+    def prepare(self) -> None:
+        assert self.weight is not None, "prepared twice"
+        self.matrix = self.ops.matrix(self.weight, None, out=torch.float32)
+        self.weight = None
+
     def __call__(self, values: torch.Tensor) -> torch.Tensor | None:
         """[rows, vocab] float32 on rank 0; None on the others."""
-        own = linear(values, self.weight).float()
+        own = self.matrix(values)
         if self.ranks.size == 1:
             return own
         # Shares differ by one row at most; gather wants one shape, so the short ones are padded.

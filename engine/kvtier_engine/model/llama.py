@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from kvtier_engine.attention.base import AttentionBackend, AttentionShape
+from kvtier_engine.attention.base import AttentionBackend
 from kvtier_engine.model.layers import (
     ColumnLinear,
     Embedding,
@@ -17,7 +17,7 @@ from kvtier_engine.model.layers import (
     Place,
     RowLinear,
 )
-from kvtier_engine.model.parallel import check_parallel, share
+from kvtier_engine.model.parallel import check_parallel, rank_heads, share
 from kvtier_engine.model.spec import ModelSpec
 from kvtier_engine.model.weights import Part
 
@@ -27,11 +27,7 @@ class Llama:
 
     def __init__(self, spec: ModelSpec, place: Place) -> None:
         check_parallel(spec, place.ranks.size)
-        self.attention_shape = AttentionShape(
-            heads=spec.heads // place.ranks.size,
-            kv_heads=spec.kv_heads // place.ranks.size,
-            head_dim=spec.head_dim,
-        )
+        self.attention_shape = rank_heads(spec, place.ranks.size)
         self.embedding = Embedding("model.embed_tokens", spec.vocab, spec.hidden, place)
         self.layers = [Layer(index, spec, place) for index in range(spec.layers)]
         self.norm = Norm("model.norm", spec.hidden, spec.norm_eps, place)
@@ -45,13 +41,20 @@ class Llama:
         yield from self.norm.parts()
         yield from self.lm_head.parts()
 
+    def prepare(self) -> None:
+        for layer in self.layers:
+            layer.prepare()
+        self.lm_head.prepare()
+
     def forward(
         self, token_ids: torch.Tensor, rows: torch.Tensor, attention: AttentionBackend
     ) -> torch.Tensor | None:
-        hidden = self.embedding(token_ids)
+        stream = self.embedding(token_ids)
+        delta: torch.Tensor | None = None
         for layer in self.layers:
-            hidden = layer.forward(hidden, attention)
-        return self.lm_head(self.norm(hidden[rows]))
+            delta = layer.forward(stream, delta, attention)
+        assert delta is not None, "a model without layers"
+        return self.lm_head(self.norm.add(stream[rows], delta[rows]))
 
 
 class Layer:
@@ -83,11 +86,21 @@ class Layer:
         for layer in (self.attention_norm, self.qkv, self.output, self.mlp_norm, self.mlp):
             yield from layer.parts()
 
-    def forward(self, hidden: torch.Tensor, attention: AttentionBackend) -> torch.Tensor:
-        """`hidden` [T, hidden] after this layer."""
-        qkv = self.qkv(self.attention_norm(hidden))
-        hidden = hidden + self.output(attention.attend(self.index, qkv))
-        return hidden + self.mlp(self.mlp_norm(hidden))
+    def prepare(self) -> None:
+        for layer in (self.qkv, self.output, self.mlp):
+            layer.prepare()
+
+    def forward(
+        self, stream: torch.Tensor, delta: torch.Tensor | None, attention: AttentionBackend
+    ) -> torch.Tensor:
+        """`stream` [T, hidden] is the residual stream but for `delta`, what the layer before
+        computed: each addition is done in place, by the norm that follows it. Returns this
+        layer's delta."""
+        norm = self.attention_norm
+        normed = norm(stream) if delta is None else norm.add(stream, delta)
+        attended = attention.attend(self.index, self.qkv(normed))
+        normed = self.mlp_norm.add(stream, self.output(attended))
+        return self.mlp(normed)
 
 
 def _head_rows(heads: int, head_dim: int, place: Place) -> range:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 import torch
 
+from kvtier_engine.attention.base import AttentionShape
 from kvtier_engine.model.errors import ModelError
 from kvtier_engine.model.spec import ModelSpec
 
@@ -32,6 +33,11 @@ def check_parallel(spec: ModelSpec, size: int) -> None:
             f"the model's {spec.kv_heads} kv heads cannot be split over {size} ranks",
             f"set `parallel.tensor_parallel` to one of {', '.join(map(str, fitting))}",
         )
+
+
+def rank_heads(spec: ModelSpec, size: int) -> AttentionShape:
+    """The heads of each of `size` ranks: kv heads and the query heads of their groups."""
+    return AttentionShape(spec.heads // size, spec.kv_heads // size, spec.head_dim)
 
 
 def share(total: int, rank: int, size: int) -> range:

@@ -59,7 +59,7 @@ class ModelSpec:
         )
 
 
-def load_spec(folder: Path) -> ModelSpec:
+def read_spec(folder: Path) -> ModelSpec:
     """Reads `folder`/config.json and, if it is there, generation_config.json.
 
     Raises ModelError if a file is missing or damaged, if the architecture or one of its

@@ -9,13 +9,19 @@ import torch
 from kvtier_engine.attention.base import AttentionParts
 from kvtier_engine.attention.cache import PagedCache
 from kvtier_engine.attention.rope import rope_table
-from kvtier_engine.attention.select import make_attention
+from kvtier_engine.attention.select import (
+    AttentionName,
+    AttentionUnavailable,
+    choose_attention,
+    make_attention,
+)
 from kvtier_engine.config import EngineConfig
 from kvtier_engine.model import model_class
 from kvtier_engine.model.errors import ModelError
 from kvtier_engine.model.gguf import model_folder
 from kvtier_engine.model.layers import Place
-from kvtier_engine.model.parallel import check_parallel
+from kvtier_engine.model.ops import Ops, TorchOps
+from kvtier_engine.model.parallel import check_parallel, rank_heads
 from kvtier_engine.model.spec import ModelSpec
 from kvtier_engine.model.weights import Progress, load_weights
 from kvtier_engine.runner.batch import build_batch
@@ -54,8 +60,10 @@ class Runner:
         torch.set_num_threads(self.config.parallel.threads_per_rank)
         with torch.inference_mode():
             dtype = getattr(torch, self.config.model.dtype)
+            name = self._choose_attention(dtype)
+            ops = _make_ops(name, self.config.parallel.threads_per_rank)
             self.model = model_class(self.spec.architecture)(
-                self.spec, Place(self.group, self.device, dtype)
+                self.spec, Place(self.group, ops, self.device, dtype)
             )
             load_weights(
                 model_folder(self.config.model.path),
@@ -64,10 +72,11 @@ class Runner:
                 workers=self.config.model.load_workers,
                 progress=progress,
             )
+            self.model.prepare()
             self.cache = self._make_cache(dtype)
             self.copier = self._make_copier()
             self.attention = make_attention(
-                self.config.attention,
+                name,
                 AttentionParts(self.model.attention_shape, self.cache, self._rope()),
             )
 
@@ -120,6 +129,13 @@ class Runner:
                 self.sampler.drop(sequence_id)
         return sampled
 
+    def _choose_attention(self, dtype: torch.dtype) -> AttentionName:
+        shape = rank_heads(self.spec, self.group.size)
+        try:
+            return choose_attention(self.config.attention, shape, self.device, dtype)
+        except AttentionUnavailable as error:
+            raise ModelError(str(error), "set `attention: auto`") from error
+
     def _make_cache(self, dtype: torch.dtype) -> PagedCache:
         cache, shape = self.config.cache, self.model.attention_shape
         storage = torch.zeros(
@@ -148,6 +164,17 @@ class Runner:
     def _rope(self) -> torch.Tensor:
         positions = self.config.scheduler.max_context_tokens
         return rope_table(self.spec.rope, self.spec.head_dim, positions).to(self.device)
+
+
+def _make_ops(attention: AttentionName, threads: int) -> Ops:
+    """Native attention brings the other native operations with it."""
+    if attention != "native":
+        return TorchOps()
+    from kvtier_engine import _kernels
+    from kvtier_engine.model.native_ops import NativeOps
+
+    _kernels.set_num_threads(threads)
+    return NativeOps()
 
 
 def _check_geometry(config: EngineConfig, spec: ModelSpec) -> None:
