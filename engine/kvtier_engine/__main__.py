@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -61,7 +62,10 @@ def main(arguments: list[str] | None = None) -> int:
 async def _serve(
     config: EngineConfig, endpoint: str, listener: socket.socket, process: CoreProcess
 ) -> int:
-    return await Server(config, endpoint, listener, process).run()
+    server = Server(config, endpoint, listener, process)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, server.interrupt)
+    return await server.run()
 
 
 def _load(file: Path) -> EngineConfig:

@@ -34,7 +34,8 @@ class Observed:
             return
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-        scope.setdefault("state", {})["request_id"] = request_id
+        began_s = time.monotonic()
+        scope.setdefault("state", {}).update(request_id=request_id, arrived_s=began_s)
         status: int | None = None
 
         async def watch(message: Message) -> None:
@@ -44,7 +45,6 @@ class Observed:
                 MutableHeaders(scope=message)["X-Request-Id"] = request_id
             await send(message)
 
-        began_s = time.monotonic()
         try:
             await self._app(scope, receive, watch)
         except Exception:
@@ -60,7 +60,9 @@ class Observed:
         endpoint = getattr(route, "path", "other")  # a client's free choice is no label
         self._metrics.requests.labels(endpoint, str(status or 499)).inc()
         self._metrics.duration.labels(endpoint).observe(elapsed_s)
-        log.debug(
+        level = logging.INFO if scope["method"] == "POST" else logging.DEBUG  # not the probes
+        log.log(
+            level,
             "request_id=%s method=%s path=%r status=%s elapsed_s=%.4f",
             *(request_id, scope["method"], scope["path"], status, elapsed_s),
         )
@@ -79,20 +81,26 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        headers = Headers(scope=scope)
+        announced = int(headers.get("content-length", "0"))
+        waits = headers.get("expect", "").lower() == "100-continue"
         seen = 0
 
         async def limited() -> Message:
             nonlocal seen
+            if waits and announced > self._max_bytes:
+                raise self._too_large()  # and the client does not send it
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > self._max_bytes:
                 await self._discard(receive, seen, message)
-                raise BodyTooLarge(
-                    f"the body has more than {self._max_bytes} bytes, this server's limit"
-                )
+                raise self._too_large()
             return message
 
         await self._app(scope, limited, send)
+
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(f"the body has more than {self._max_bytes} bytes, this server's limit")
 
     async def _discard(self, receive: Receive, seen: int, message: Message) -> None:
         while message.get("more_body", False) and seen < DISCARD_FACTOR * self._max_bytes:

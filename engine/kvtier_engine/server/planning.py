@@ -29,7 +29,7 @@ def plan(
         check_prompt(prompt, vocabulary.size)
     check_ids("stop_token_ids", fields.stop_token_ids, vocabulary.size)
     check_ids("logit_bias", fields.logit_bias, vocabulary.size)
-    max_tokens = _max_tokens(fields.max_tokens, max(map(len, prompts)), limit, default_tokens)
+    max_tokens = _max_tokens(fields.tokens_asked, max(map(len, prompts)), limit, default_tokens)
     if fields.min_tokens > max_tokens:
         raise BadRequest(
             f"`min_tokens` is {fields.min_tokens} and the answer can have {max_tokens} tokens "

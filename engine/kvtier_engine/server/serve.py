@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -30,7 +29,7 @@ log = logging.getLogger(__name__)
 CORE_END_S_MAX = 60.0  # after Shutdown; the core gives its disk 30 s
 LAST_WORDS_S = 1.0  # for the message of a core that ended with an error
 CLOSE_CONNECTIONS_S = 3  # for clients to take the last bytes
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+KEEP_ALIVE_S = 75  # longer than clients' own, so that it is they who close idle connections
 
 
 class Server:
@@ -52,27 +51,35 @@ class Server:
             metrics=Metrics(lambda: self._core.in_flight),
             started=int(time.time()),
         )
-        self._signals = 0
-        self._stop = asyncio.Event()  # the first signal
+        self._interrupts = 0
+        self._stop = asyncio.Event()  # the first interrupt
         self._hurry = asyncio.Event()  # the second
         self._failed = asyncio.Event()  # the core, or the tokenizer, said that it cannot go on
         self._opening: asyncio.Task[None] | None = None
 
     async def run(self) -> int:
-        """Serves until a signal or the core's end; the exit status of the process."""
+        """Serves until interrupted or the core's end; the exit status of the process."""
         http = _Http(uvicorn_config(self._service))
         serving = asyncio.create_task(http.serve([self._listener]))
         talking = asyncio.create_task(self._core.run())
         ended = asyncio.create_task(self._process.ended())
-        with self._signal_handlers():
-            try:
-                return await self._serve(serving, talking, ended)
-            finally:
-                http.should_exit = True
-                await asyncio.wait({serving})
-                await _cancel(talking, ended, self._opening)
-                self._core.close()
-                self._service.close()
+        try:
+            return await self._serve(serving, talking, ended)
+        finally:
+            http.should_exit = True
+            await asyncio.wait({serving})
+            await _cancel(talking, ended, self._opening)
+            self._core.close()
+            self._service.close()
+
+    def interrupt(self) -> None:
+        """Once: drain. Twice: drain no longer. Three times: do not wait for the flush."""
+        self._interrupts += 1
+        self._stop.set()
+        if self._interrupts == 2:
+            self._hurry.set()
+        elif self._interrupts > 2:
+            self._process.kill()
 
     async def _serve(
         self, http: asyncio.Task[None], talking: asyncio.Task[None], ended: asyncio.Task[int]
@@ -85,6 +92,7 @@ class Server:
         for task in (http, talking):
             if task.done():
                 self._fail(f"an internal task ended: {task.exception()!r}")
+                self._process.terminate()  # it cannot be told any more
         if self._failed.is_set() or http.done() or talking.done():
             await self._end_core(ended)
             return 1
@@ -110,6 +118,10 @@ class Server:
             tokenizer = await asyncio.to_thread(Tokenizer.load, folder)
         except TokenizerError as error:
             self._fail(str(error))
+            return
+        except Exception as error:
+            log.exception("the tokenizer could not be loaded")
+            self._fail(f"the tokenizer could not be loaded: {error!r}")
             return
         self._service.open(tokenizer)
         log.info("ready: model=%s", self._config.model.served_name)
@@ -168,26 +180,6 @@ class Server:
         log.error("the core ended badly: %s", describe_end(status))
         return 1
 
-    @contextlib.contextmanager
-    def _signal_handlers(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        for number in SIGNALS:
-            loop.add_signal_handler(number, self._on_signal)
-        try:
-            yield
-        finally:
-            for number in SIGNALS:
-                loop.remove_signal_handler(number)
-
-    def _on_signal(self) -> None:
-        """Once: drain. Twice: drain no longer. Three times: do not wait for the flush."""
-        self._signals += 1
-        self._stop.set()
-        if self._signals == 2:
-            self._hurry.set()
-        elif self._signals > 2:
-            self._process.kill()
-
 
 class _Http(uvicorn.Server):
     """uvicorn, without its signal handlers: signals are the Server's."""
@@ -205,6 +197,7 @@ def uvicorn_config(service: Service) -> uvicorn.Config:
         access_log=False,
         lifespan="off",
         server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=CLOSE_CONNECTIONS_S,
     )
 

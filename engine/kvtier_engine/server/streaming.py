@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
 from typing import TypeVar
 
 from starlette.responses import Response
@@ -36,10 +35,9 @@ async def while_connected(receive: Receive, work: Awaitable[T]) -> T:
             raise ClientGone
         return task.result()
     finally:
-        for each in (task, watch):
-            each.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await each
+        task.cancel()
+        watch.cancel()
+        await asyncio.gather(task, watch, return_exceptions=True)
 
 
 async def _disconnected(receive: Receive) -> None:

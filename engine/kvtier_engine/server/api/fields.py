@@ -22,15 +22,12 @@ SALT_CHARS_MAX = 256
 SEED_BITS = 63
 
 
-class RequestModel(BaseModel):
-    """Base of every request. A field that is null counts as not given; one that is not
-    known is left out of account, unless ignoring it would change the answer."""
+class WireModel(BaseModel):
+    """Strict: no type is turned into another. A field that is null counts as not given."""
 
     model_config = ConfigDict(
-        strict=True, extra="allow", allow_inf_nan=False, frozen=True, protected_namespaces=()
+        strict=True, allow_inf_nan=False, frozen=True, protected_namespaces=()
     )
-
-    model: str | None = Field(default=None, description="The served model; none: that one.")
 
     @model_validator(mode="before")
     @classmethod
@@ -38,6 +35,15 @@ class RequestModel(BaseModel):
         if not isinstance(data, dict):
             return data
         return {name: value for name, value in data.items() if value is not None}
+
+
+class RequestModel(WireModel):
+    """Base of every request. A field that is not known is left out of account, unless
+    ignoring it would change the answer."""
+
+    model_config = ConfigDict(extra="allow")
+
+    model: str | None = Field(default=None, description="The served model; none: that one.")
 
     @model_validator(mode="after")
     def _known_fields_only(self) -> RequestModel:
@@ -74,9 +80,7 @@ def _token_id_keys(value: Any) -> Any:
     return {int(key): bias for key, bias in value.items()}
 
 
-class StreamOptions(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True)
-
+class StreamOptions(WireModel):
     include_usage: bool = Field(default=False, description="A last chunk that has the usage.")
     continuous_usage_stats: bool = Field(default=False, description="Usage in every chunk.")
 
@@ -126,3 +130,8 @@ class GenerationFields(RequestModel):
         if self.stream_options is not None and not self.stream:
             raise ValueError("`stream_options` is allowed only with `stream: true`")
         return self
+
+    @property
+    def tokens_asked(self) -> int | None:
+        """The longest answer that the client wants; None: it did not say."""
+        return self.max_tokens

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from kvtier_engine.server.api.fields import LOGPROBS_MAX, GenerationFields, RequestModel
 from kvtier_engine.server.api.messages import CHAT_SCHEMA, plain_messages
@@ -92,11 +92,8 @@ class _ChatFields(RequestModel):
 
 
 class ChatRequest(GenerationFields, _ChatFields):
-    max_tokens: int | None = Field(
-        default=None,
-        ge=1,
-        validation_alias=AliasChoices("max_completion_tokens", "max_tokens"),
-        description="Tokens of an answer, at most; none: what the context leaves.",
+    max_completion_tokens: int | None = Field(
+        default=None, ge=1, description="OpenAI's newer name of `max_tokens`; goes before it."
     )
     logprobs: bool = False
     top_logprobs: int = Field(default=0, ge=0, le=LOGPROBS_MAX)
@@ -107,6 +104,10 @@ class ChatRequest(GenerationFields, _ChatFields):
         if self.top_logprobs and not self.logprobs:
             raise ValueError("`top_logprobs` needs `logprobs: true`")
         return self
+
+    @property
+    def tokens_asked(self) -> int | None:
+        return self.max_completion_tokens or self.max_tokens
 
 
 class TokenizeRequest(RequestModel):

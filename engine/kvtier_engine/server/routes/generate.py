@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Protocol, TypeVar
 
@@ -54,7 +53,7 @@ async def generate(
 ) -> Response:
     """Admits `answers` sequences, lets `prepare` make the job, answers as the client asked.
     When the client goes away, at whatever point, everything of it is aborted at once."""
-    clock = GenerationClock(service.metrics, time.monotonic())
+    clock = GenerationClock(service.metrics, request.state.arrived_s)
     exchange = service.core.exchange(answers)
     try:
         job, shape = await while_connected(request.receive, prepare())

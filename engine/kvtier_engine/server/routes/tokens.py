@@ -25,13 +25,13 @@ def router(service: Service) -> APIRouter:
         tokenizer = service.tokenizer
         service.check_model(fields.model)
         tokens = await _token_ids(service, fields)
-        texts = [tokenizer.vocabulary.text_of(token_id) for token_id in tokens]
+        texts = await tokenizer.atexts(tokens) if fields.return_token_strs else None
         return json_response(
             {
                 "count": len(tokens),
                 "max_model_len": service.config.scheduler.max_context_tokens,
                 "tokens": tokens,
-                "token_strs": texts if fields.return_token_strs else None,
+                "token_strs": texts,
             }
         )
 

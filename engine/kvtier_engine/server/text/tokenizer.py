@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+SENTENCE_CHARS_MAX = 300  # of a template's own error, which may quote the whole chat
+
 _RESERVED = frozenset(
     {"conversation", "messages", "tools", "documents", "chat_template", "tokenize"}
     | {"add_generation_prompt", "continue_final_message", "return_dict", "tokenizer_kwargs"}
@@ -108,8 +110,10 @@ class Tokenizer:
             )
         except Exception as error:  # a template is foreign code, and what it gets is the client's
             log.debug("chat template failed", exc_info=True)
+            reason = str(error)[:SENTENCE_CHARS_MAX]
             raise BadRequest(
-                f"the model's chat template refused the messages: {error}", param="messages"
+                f"the model's chat template refused the messages: {reason}",
+                param="messages",
             ) from error
         return text
 
@@ -118,6 +122,11 @@ class Tokenizer:
 
     async def adecode(self, token_ids: Sequence[int]) -> str:
         return await self._run(lambda: self.decode(token_ids))
+
+    async def atexts(self, token_ids: Sequence[int]) -> list[str]:
+        """Each token's own text."""
+        text_of = self.vocabulary.text_of
+        return await self._run(lambda: [text_of(token_id) for token_id in token_ids])
 
     async def arender(self, chat: Chat) -> str:
         return await self._run(lambda: self.render(chat))

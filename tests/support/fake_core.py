@@ -45,7 +45,7 @@ class Script:
     stop_token: int | None = None  # ends the answer with this id
     ends: bool = True  # False: the answer stays open after its tokens
     error: str | None = None  # fails with this
-    cached: CachedTokens = CachedTokens()
+    cached: CachedTokens = field(default_factory=CachedTokens)
 
 
 @dataclass
@@ -55,6 +55,7 @@ class FakeCore:
     endpoint: str
     script: Script = field(default_factory=Script)
     choose: Callable[[Generate], Script] | None = None
+    on_shutdown: Callable[[], None] | None = None
     received: list[ToCore] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -120,6 +121,8 @@ class FakeCore:
         with self._changed:
             self.received.append(message)
             self._changed.notify_all()
+        if isinstance(message, Shutdown) and self.on_shutdown is not None:
+            self.on_shutdown()
         if isinstance(message, Generate):
             script = self.choose(message) if self.choose is not None else self.script
             for output in answer(message, script):
