@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def quickstart_gguf() -> Path:
-    """SmolLM2-135M-Instruct's GGUF file, pulled as an operator pulls it (a no-op if it is there)."""
+    """SmolLM2-135M-Instruct's GGUF file, pulled pulled as an operator pulls it."""
     kvtier = [sys.executable, "-P", "-m", "kvtier_ops"]
     subprocess.run([*kvtier, "model", "pull", "smollm2-135m"], check=True, capture_output=True)
     path = subprocess.run(

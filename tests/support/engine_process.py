@@ -68,13 +68,15 @@ class EngineProcess:
     client: httpx.Client = field(init=False)
 
     def metric(self, name: str, **labels: str) -> float:
-        """The value of one sample on /metrics, without the `kvtier_` prefix; 0 if absent."""
+        """A sample's value on /metrics, without the `kvtier_` prefix; 0 if there is none.
+        Samples that differ in other labels are added up."""
         text = self.client.get("/metrics").text
-        for family in text_string_to_metric_families(text):
-            for sample in family.samples:
-                if sample.name == f"kvtier_{name}" and labels.items() <= sample.labels.items():
-                    return float(sample.value)
-        return 0.0
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == f"kvtier_{name}" and labels.items() <= sample.labels.items()
+        )
 
     def wait_idle(self) -> None:
         """Until nothing runs and every page has reached the tiers below."""

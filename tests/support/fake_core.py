@@ -74,6 +74,11 @@ class FakeCore:
         self.send(Progress("model", 100, 100))
         self.send(Progress("ready", 1, 1, ready=True))
 
+    def answer_again(self, request: Generate) -> None:
+        """Sends the script's outputs for `request` once more."""
+        for output in answer(request, self.script):
+            self.send(Outputs([output]))
+
     def wait_for(self, seen: Callable[[list[ToCore]], bool], timeout_s: float = 10) -> None:
         """Waits until the messages received so far satisfy `seen`."""
         with self._changed:

@@ -79,7 +79,7 @@ class Loop:
     def _rest(self) -> None:
         """Sleeps until a message, a finished disk request, or the next statistics."""
         wait_s = max(0.0, self._stats_due - time.monotonic())
-        self._poller.poll(wait_s * 1000)
+        self._poller.poll(int(wait_s * 1000) + 1)
 
     def _flush(self) -> None:
         manager = self._engine.manager

@@ -77,7 +77,7 @@ class RankSet:
         """Rank 0 is `runner`; waits until the others have loaded too. Raises RankDied."""
         self._runner = runner
         while len(self._loaded) < len(self._steps):
-            if not self._reports.poll(min(timeout_s, 1.0) * 1000):
+            if not self._reports.poll(1000):
                 timeout_s -= 1.0
                 self.check_alive()
                 if timeout_s <= 0:
