@@ -1,0 +1,96 @@
+"""Types of the profile's fields: how text becomes a value, and what editors are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, PlainSerializer, ValidationInfo, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from kvtier_ops import paths
+from kvtier_ops.model_registry import REGISTERED
+from kvtier_ops.units import (
+    AMOUNT_PATTERN,
+    AUTO,
+    SIZE_PATTERN,
+    Amount,
+    Auto,
+    Size,
+    parse_amount,
+    parse_size,
+)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise PydanticCustomError("not_single", "write a single value here")
+    return value
+
+
+def _size(value: Any) -> Size:
+    return value if isinstance(value, Size) else parse_size(_text(value))
+
+
+def _amount(value: Any) -> Amount:
+    return value if isinstance(value, Amount) else parse_amount(_text(value))
+
+
+def _count(value: Any) -> int | Auto:
+    if isinstance(value, int | Auto) and not isinstance(value, bool):
+        return value
+    text = _text(value)
+    if text == AUTO.value:
+        return AUTO
+    if not (text.isascii() and text.isdecimal() and len(text) <= 18 and int(text) > 0):
+        raise ValueError(f"write a whole number above 0, or `auto`, not `{text[:40]}`")
+    return int(text)
+
+
+def _base(info: ValidationInfo) -> Path:
+    """The folder from which relative paths are meant: the profile's own."""
+    return info.context["base"] if info.context else Path.cwd()
+
+
+def _path(value: Any, info: ValidationInfo) -> Path:
+    if isinstance(value, Path):
+        return value
+    return paths.expand(_text(value), _base(info))
+
+
+def _model(value: Any, info: ValidationInfo) -> str:
+    text = _text(value)
+    return text if text in REGISTERED else str(paths.expand(text, _base(info)))
+
+
+def _name(value: Any) -> str:
+    text = _text(value)
+    if not text.isprintable() or text != text.strip() or not 1 <= len(text) <= 200:
+        raise ValueError("a name has 1 to 200 printable characters and no spaces around it")
+    return text
+
+
+_AS_TEXT = PlainSerializer(str, return_type=str)
+
+
+def _schema(**entries: Any) -> WithJsonSchema:
+    return WithJsonSchema(entries)
+
+
+SizeField = Annotated[
+    Size, BeforeValidator(_size), _AS_TEXT, _schema(type="string", pattern=SIZE_PATTERN)
+]
+AmountField = Annotated[
+    Amount, BeforeValidator(_amount), _AS_TEXT, _schema(type="string", pattern=AMOUNT_PATTERN)
+]
+PathField = Annotated[Path, BeforeValidator(_path), _schema(type="string", minLength=1)]
+ModelField = Annotated[str, BeforeValidator(_model), _schema(type="string", minLength=1)]
+NameField = Annotated[
+    str, BeforeValidator(_name), _schema(type="string", minLength=1, maxLength=200)
+]
+CountField = Annotated[
+    int | Auto,
+    BeforeValidator(_count),
+    PlainSerializer(lambda value: value if isinstance(value, int) else str(value)),
+    _schema(anyOf=[{"type": "integer", "minimum": 1}, {"const": "auto"}]),
+]

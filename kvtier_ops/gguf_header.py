@@ -1,0 +1,129 @@
+"""The header of a GGUF file: metadata and tensor shapes, without the weights.
+
+The gguf package reads the 50,000 strings of a vocabulary one by one, which takes seconds;
+this skips them. Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, v2 and v3.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kvtier_ops.errors import ModelError
+
+_MAGIC = b"GGUF"
+_FIXED = {  # value type -> struct format
+    0: "B", 1: "b", 2: "<H", 3: "<h", 4: "<I", 5: "<i",
+    6: "<f", 7: "?", 10: "<Q", 11: "<q", 12: "<d",
+}  # fmt: skip
+_STRING, _ARRAY = 8, 9
+_ENTRIES_MAX = 1_000_000
+_ITEMS_MAX = 100_000_000
+_ARRAY_DEPTH_MAX = 4
+
+Value = int | float | bool | str
+
+
+@dataclass(frozen=True)
+class GgufHeader:
+    """`metadata` leaves arrays out. `tensors`: name -> number of elements."""
+
+    metadata: dict[str, Value] = field(default_factory=dict)
+    tensors: dict[str, int] = field(default_factory=dict)
+
+
+def read_gguf_header(path: Path) -> GgufHeader:
+    """Raises ModelError if the file is not GGUF, is cut off, or is of another version."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+            return _Cursor(view, path).header()
+    except OSError as error:
+        raise ModelError(f"`{path}` cannot be read: {error.strerror}") from error
+    except (struct.error, UnicodeDecodeError, IndexError, OverflowError, ValueError) as error:
+        raise ModelError(
+            f"`{path}` is damaged: its GGUF header is cut off or senseless",
+            "download the model again",
+        ) from error
+
+
+@dataclass
+class _Cursor:
+    view: mmap.mmap
+    path: Path
+    at: int = 0
+
+    def header(self) -> GgufHeader:
+        if self.view[:4] != _MAGIC:
+            raise ModelError(f"`{self.path}` is not a GGUF file", "download the model again")
+        self.at = 4
+        version = self.fixed("<I")
+        if version not in (2, 3):
+            raise ModelError(
+                f"`{self.path}` is GGUF of version {version}; kvtier reads versions 2 and 3",
+                "download a newer file of the model",
+            )
+        tensor_count, entry_count = self.count(_ENTRIES_MAX), self.count(_ENTRIES_MAX)
+        metadata = {}
+        for _ in range(entry_count):
+            name = self.text()
+            value = self.value(int(self.fixed("<I")))
+            if value is not None:
+                metadata[name] = value
+        return GgufHeader(metadata, dict(self.tensor() for _ in range(tensor_count)))
+
+    def fixed(self, layout: str) -> int | float | bool:
+        value: int | float | bool = struct.unpack_from(layout, self.view, self.at)[0]
+        self.at += struct.calcsize(layout)
+        return value
+
+    def count(self, most: int) -> int:
+        value = int(self.fixed("<Q"))
+        if value > most:
+            raise ValueError(f"count {value}")
+        return value
+
+    def text(self) -> str:
+        length = self.count(len(self.view) - self.at)
+        raw = self.view[self.at : self.at + length]
+        self.at += length
+        return raw.decode()
+
+    def value(self, kind: int) -> Value | None:
+        """The value, or None for an array, which is skipped."""
+        if kind == _STRING:
+            return self.text()
+        if kind == _ARRAY:
+            self.skip_array()
+            return None
+        return self.fixed(_layout(kind))
+
+    def skip_array(self, depth: int = 0) -> None:
+        kind, length = int(self.fixed("<I")), self.count(_ITEMS_MAX)
+        if kind == _STRING:
+            for _ in range(length):
+                self.at += 8 + struct.unpack_from("<Q", self.view, self.at)[0]
+        elif kind == _ARRAY and depth < _ARRAY_DEPTH_MAX:
+            for _ in range(length):
+                self.skip_array(depth + 1)
+        else:
+            self.at += length * struct.calcsize(_layout(kind))
+
+    def tensor(self) -> tuple[str, int]:
+        """Name and elements; the type and the offset are passed over."""
+        name = self.text()
+        dimensions = int(self.fixed("<I"))
+        if dimensions > 8:
+            raise ValueError(f"{dimensions} dimensions")
+        elements = math.prod(int(self.fixed("<Q")) for _ in range(dimensions))
+        self.fixed("<I")
+        self.fixed("<Q")
+        return name, elements
+
+
+def _layout(kind: int) -> str:
+    if kind not in _FIXED:
+        raise ValueError(f"value type {kind}")
+    return _FIXED[kind]

@@ -1,0 +1,207 @@
+"""What this host has: one frozen snapshot, read below a root so that tests can pass another."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kvtier_ops import cgroup
+from kvtier_ops.errors import HostError
+
+_KIB = 1024
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU as NVML reports it."""
+
+    name: str
+    total_bytes: int
+    free_bytes: int
+
+
+@dataclass(frozen=True)
+class DirectoryFacts:
+    """A directory of L3, or the nearest existing folder above it."""
+
+    path: Path
+    exists: bool
+    file_system: str  # as in /proc/mounts: `ext4`, `tmpfs`; empty if unknown
+    device: str  # what is mounted there
+    device_id: int  # directories with the same one share their free space
+    free_bytes: int  # that kvtier may still write
+    used_bytes: int  # already taken by files in the directory
+
+
+@dataclass(frozen=True)
+class Host:
+    """Everything that plan and doctor decide on; nothing in it changes after the probe."""
+
+    memory_total_bytes: int
+    memory_available_bytes: int  # what can be used without pushing anybody out
+    cgroup_limit_bytes: int | None  # the least of the limits around this process; None: none
+    cgroup_used_bytes: int  # of the group with that limit, without what can be dropped
+    cpus: int  # that this process may run on
+    cpu_quota: float | None  # CPUs worth of time by the cgroup; None: no quota
+    hugepages_free: Mapping[int, int] = field(default_factory=dict)  # page bytes -> free pages
+    gpus: tuple[Gpu, ...] = ()
+    directories: Mapping[Path, DirectoryFacts] = field(default_factory=dict)
+
+    @property
+    def usable_memory_bytes(self) -> int:
+        """What kvtier may use: available memory, or what the cgroup still grants."""
+        if self.cgroup_limit_bytes is None:
+            return self.memory_available_bytes
+        granted = max(0, self.cgroup_limit_bytes - self.cgroup_used_bytes)
+        return min(self.memory_available_bytes, granted)
+
+    @property
+    def usable_cpus(self) -> int:
+        """Whole CPUs that threads can keep busy, at least one."""
+        quota = self.cpus if self.cpu_quota is None else int(self.cpu_quota)
+        return max(1, min(self.cpus, quota))
+
+
+def probe(root: Path = Path("/"), directories: Iterable[Path] = ()) -> Host:
+    """Reads `root`/proc and `root`/sys, and the file systems behind `directories`.
+
+    Raises HostError if there is no /proc/meminfo: this is not Linux.
+    """
+    memory = _meminfo(root / "proc/meminfo")
+    limits = cgroup.read_limits(root)
+    return Host(
+        memory_total_bytes=memory["MemTotal"],
+        memory_available_bytes=memory.get("MemAvailable", memory.get("MemFree", 0)),
+        cgroup_limit_bytes=limits.memory_bytes,
+        cgroup_used_bytes=limits.memory_used_bytes,
+        cpus=_cpus(root),
+        cpu_quota=limits.cpus,
+        hugepages_free=_hugepages(root / "sys/kernel/mm/hugepages"),
+        gpus=_gpus() if root == Path("/") else (),
+        directories={path: _directory(path, root) for path in directories},
+    )
+
+
+def _meminfo(path: Path) -> dict[str, int]:
+    """Name -> bytes, of the lines that are in kB."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError as error:
+        hint = "kvtier runs on Linux, with /proc mounted"
+        raise HostError(f"cannot read `{path}`: {error.strerror}", hint) from error
+    pairs = (line.split(":", 1) for line in lines if line.endswith(" kB"))
+    values = {name: int(text.split()[0]) * _KIB for name, text in pairs}
+    if "MemTotal" not in values:
+        raise HostError(f"`{path}` does not say how much memory there is", "is /proc mounted?")
+    return values
+
+
+def _cpus(root: Path) -> int:
+    if root == Path("/"):
+        return len(os.sched_getaffinity(0))
+    for line in (root / "proc/self/status").read_text().splitlines():
+        if line.startswith("Cpus_allowed_list:"):
+            return _count_list(line.partition(":")[2])
+    return 1
+
+
+def _count_list(text: str) -> int:
+    """`0-3,8` -> 5, the kernel's way to write a set of numbers."""
+    count = 0
+    for part in text.strip().split(","):
+        first, _, last = part.partition("-")
+        count += int(last or first) - int(first) + 1
+    return count
+
+
+def _hugepages(folder: Path) -> dict[int, int]:
+    """Free pages of each size, `hugepages-2048kB/free_hugepages`."""
+    found = {}
+    for entry in sorted(folder.glob("hugepages-*kB")):
+        size = int(entry.name.removeprefix("hugepages-").removesuffix("kB")) * _KIB
+        try:
+            found[size] = int((entry / "free_hugepages").read_text())
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def _gpus() -> tuple[Gpu, ...]:
+    """GPUs through NVML; none if it is not installed or finds no driver."""
+    try:
+        import pynvml
+    except ImportError:
+        return ()
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return ()
+    try:
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+        memories = [pynvml.nvmlDeviceGetMemoryInfo(handle) for handle in handles]
+        names = [pynvml.nvmlDeviceGetName(handle) for handle in handles]
+        return tuple(
+            Gpu(str(name), int(memory.total), int(memory.free))
+            for name, memory in zip(names, memories, strict=True)
+        )
+    except pynvml.NVMLError:
+        return ()
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def nearest_folder(path: Path) -> Path:
+    """`path`, or the first folder above it that exists."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
+
+
+def _directory(path: Path, root: Path) -> DirectoryFacts:
+    try:
+        nearest = nearest_folder(path)
+        usage = shutil.disk_usage(nearest)
+        device, file_system = _mount_of(nearest.resolve(), root / "proc/self/mounts")
+        return DirectoryFacts(
+            path=path,
+            exists=path.is_dir(),
+            file_system=file_system,
+            device=device,
+            device_id=nearest.stat().st_dev,
+            free_bytes=usage.free,
+            used_bytes=_used_bytes(path) if path.is_dir() else 0,
+        )
+    except OSError as error:
+        hint = "choose another directory in `tiers.l3.directories`"
+        raise HostError(f"cannot look at `{path}`: {error.strerror}", hint) from error
+
+
+def _mount_of(path: Path, mounts: Path) -> tuple[str, str]:
+    """(device, file system) of the longest mount point that `path` lies below."""
+    best, found = -1, ("", "")
+    try:
+        lines = mounts.read_text().splitlines()
+    except OSError:
+        return found
+    for line in lines:
+        device, point, file_system = line.split(" ")[:3]
+        point = point.encode().decode("unicode_escape")  # `\\040` stands for a space
+        if path.is_relative_to(point) and len(point) >= best:
+            best, found = len(point), (device, file_system)
+    return found
+
+
+def _used_bytes(folder: Path) -> int:
+    """Bytes on disk of the files right in `folder`: the page store makes no subfolders."""
+    total = 0
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            try:
+                if entry.is_file(follow_symlinks=False):
+                    total += entry.stat(follow_symlinks=False).st_blocks * 512
+            except FileNotFoundError:
+                continue
+    return total

@@ -1,0 +1,5 @@
+"""`kvtier launch`: prepares, starts the engine, waits until it is ready, and ends it well."""
+
+from kvtier_ops.launch.launch import launch
+
+__all__ = ["launch"]

@@ -1,0 +1,110 @@
+"""validate -> find or pull the model -> plan -> preflight -> start -> wait -> serve."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from kvtier_ops.errors import ExitCode, KvtierError
+from kvtier_ops.launch.arena import create_arena
+from kvtier_ops.launch.engine_log import EngineLog
+from kvtier_ops.launch.engine_process import EngineProcess, engine_command, url_of
+from kvtier_ops.launch.run_dir import RunDir, log_path_of, open_run_dir, run_dir_of
+from kvtier_ops.launch.signals import StopSignals
+from kvtier_ops.launch.supervise import Supervisor
+from kvtier_ops.model_registry import REGISTERED
+from kvtier_ops.models import is_complete, pull
+from kvtier_ops.paths import abbreviate
+from kvtier_ops.plan import Plan
+from kvtier_ops.plan.report import render_plan
+from kvtier_ops.prepare import prepare
+from kvtier_ops.profile import ProfileFile, load_profile
+from kvtier_ops.terminal import Terminal
+
+
+def launch(path: Path, overrides: Sequence[str], terminal: Terminal, *, dry_run: bool) -> int:
+    """Serves the profile until it is stopped; the exit code. Raises KvtierError."""
+    file = load_profile(path, overrides)
+    try:
+        if dry_run:
+            return _show(file, prepare(file).plan, terminal)
+        run_dir = open_run_dir(path)
+        try:
+            _pull_if_missing(file, terminal)
+            plan = prepare(file).plan
+            for warning in plan.warnings:
+                terminal.note(f"warning: {warning.id}: {warning.what}\nhint: {warning.hint}")
+            return _serve(file, plan, run_dir, terminal)
+        finally:
+            run_dir.close()
+    except KvtierError as error:
+        error.locate(file.place_of)
+        raise
+
+
+def _pull_if_missing(file: ProfileFile, terminal: Terminal) -> None:
+    model = REGISTERED.get(file.profile.model.path)
+    if model is not None and not is_complete(model):
+        terminal.note(f"pulling {model.name} into {abbreviate(model.folder)}")
+        with terminal.progress() as progress:
+            pull(model, progress.update)
+
+
+def _serve(file: ProfileFile, plan: Plan, run_dir: RunDir, terminal: Terminal) -> int:
+    arena_fd = create_arena(plan.profile.tiers.l2.hugepages) if plan.l2.pages else None
+    try:
+        config = plan.engine_config(run_dir.path, arena_fd)
+        config_path = run_dir.write_config(config.model_dump_json(indent=2))
+        log = EngineLog(log_path_of(file.path), terminal.note)
+        terminal.note(f"starting {plan.served_name} on {plan.device}, {plan.threads} threads")
+        with StopSignals() as signals:
+            engine = EngineProcess(engine_command(config_path), arena_fd)
+            try:
+                log.follow(engine.output)
+                supervisor = Supervisor(
+                    engine=engine,
+                    log=log,
+                    run_dir=run_dir,
+                    signals=signals,
+                    terminal=terminal,
+                    start_timeout_s=plan.profile.server.start_timeout_s,
+                    drain_s=plan.profile.server.drain_s,
+                )
+                return supervisor.run(
+                    lambda host, port: _announce(plan, url_of(host, port), log.path, terminal)
+                )
+            finally:
+                engine.kill()
+                log.close()
+                engine.close()
+    finally:
+        if arena_fd is not None:
+            os.close(arena_fd)
+
+
+def _announce(plan: Plan, url: str, log: Path, terminal: Terminal) -> None:
+    question = {
+        "model": plan.served_name,
+        "messages": [{"role": "user", "content": "What is the capital of France?"}],
+    }
+    terminal.data(
+        f"serving {plan.served_name} at {url}/v1\n\n"
+        f"  curl {url}/v1/chat/completions -H 'Content-Type: application/json' \\\n"
+        f"    -d {shlex.quote(json.dumps(question))}\n\n"
+        f"  log:  {abbreviate(log)}\n"
+        f"  stop: Ctrl-C, or `kill {os.getpid()}`"
+    )
+
+
+def _show(file: ProfileFile, plan: Plan, terminal: Terminal) -> int:
+    """What a launch would do, in the order in which it would do it."""
+    run_dir = run_dir_of(file.path)
+    config = plan.engine_config(run_dir)
+    terminal.data(render_plan(plan, terminal.out.width))
+    terminal.data(f"\n{run_dir}/config.json (arena_fd is filled in at start)\n")
+    terminal.data(config.model_dump_json(indent=2))
+    terminal.data(f"\ncommand\n\n  {shlex.join(engine_command(run_dir / 'config.json'))}")
+    return ExitCode.OK

@@ -1,0 +1,119 @@
+"""The private folder of one running profile, and the lock that keeps a second one out."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from kvtier_ops.errors import AlreadyRunning, HostError
+from kvtier_ops.paths import xdg_home
+
+# Unix socket paths have 107 bytes at most; the engine's socket names take up to 27 of them.
+RUN_DIR_BYTES_MAX = 80
+
+
+def instance_name(profile: Path) -> str:
+    """`quickstart-1f2e3d4c`: readable, and different for files of the same name."""
+    real = os.path.realpath(profile)
+    stem = re.sub(r"[^A-Za-z0-9_.-]", "_", profile.stem)[:24]
+    return f"{stem}-{hashlib.blake2b(os.fsencode(real), digest_size=4).hexdigest()}"
+
+
+def run_dir_of(profile: Path) -> Path:
+    """Below $XDG_RUNTIME_DIR or, where there is none, $XDG_STATE_HOME/kvtier/run."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    if runtime and Path(runtime).is_absolute() and os.access(runtime, os.W_OK | os.X_OK):
+        return Path(runtime) / "kvtier" / instance_name(profile)
+    return xdg_home("XDG_STATE_HOME") / "kvtier" / "run" / instance_name(profile)
+
+
+def log_path_of(profile: Path) -> Path:
+    """Logs outlive the run, so they are not in the run's folder."""
+    return xdg_home("XDG_STATE_HOME") / "kvtier" / "log" / instance_name(profile) / "engine.log"
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """A run folder whose lock this process holds until it ends."""
+
+    path: Path
+    lock_fd: int
+
+    @property
+    def config_path(self) -> Path:
+        return self.path / "config.json"
+
+    def write_config(self, text: str) -> Path:
+        """Only its owner can read it."""
+        fd = os.open(self.config_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(fd, "w") as file:
+            os.fchmod(fd, 0o600)
+            file.write(text)
+        return self.config_path
+
+    def address(self) -> tuple[str, int] | None:
+        """Where the engine listens; None while it does not, or has not said so yet."""
+        try:
+            said = json.loads((self.path / "address").read_bytes())
+            return str(said["host"]), int(said["port"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def clean(self) -> None:
+        """Removes what this or a killed run left behind; the lock file stays."""
+        for entry in self.path.iterdir():
+            if entry.name != "lock" and not entry.is_dir():
+                entry.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Removes the run's files and frees the lock."""
+        self.clean()
+        os.close(self.lock_fd)
+
+
+def open_run_dir(profile: Path) -> RunDir:
+    """Makes the folder (0700) and takes its lock.
+
+    Raises AlreadyRunning if another launcher serves this profile, HostError if the folder
+    cannot be made or belongs to somebody else.
+    """
+    path = run_dir_of(profile)
+    if len(os.fsencode(path)) > RUN_DIR_BYTES_MAX:
+        hint = "set XDG_RUNTIME_DIR to a folder with a short name, such as /tmp/kvtier"
+        raise HostError(f"`{path}` is too long a name for the engine's sockets", hint)
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = path.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            raise HostError(f"`{path}` belongs to somebody else", "set XDG_RUNTIME_DIR")
+        path.chmod(0o700)
+        fd = _lock(path / "lock", profile)
+    except OSError as error:
+        hint = "set XDG_RUNTIME_DIR to a folder that you may write to"
+        raise HostError(f"cannot use `{error.filename or path}`: {error.strerror}", hint) from error
+    run_dir = RunDir(path, fd)
+    run_dir.clean()
+    return run_dir
+
+
+def _lock(path: Path, profile: Path) -> int:
+    """The kernel frees it when this process ends, however it ends."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.read(fd, 32).decode(errors="replace").strip() or "unknown"
+        os.close(fd)
+        raise AlreadyRunning(
+            f"`{profile}` is already being served, by `kvtier launch` with pid {pid}",
+            f"stop it with `kill {pid}`, or copy the profile and change port and directories",
+        ) from None
+    os.ftruncate(fd, 0)
+    os.write(fd, f"{os.getpid()}\n".encode())
+    return fd

@@ -1,0 +1,175 @@
+"""What a plan consists of."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kvtier_engine.config import (
+    CacheConfig,
+    EngineConfig,
+    L1Config,
+    L2Config,
+    L3Config,
+    L3Directory,
+    ModelConfig,
+    ParallelConfig,
+    SchedulerConfig,
+    ServerConfig,
+)
+from kvtier_ops.model_facts import ModelFacts
+from kvtier_ops.profile_schema import Profile
+
+
+@dataclass(frozen=True)
+class Warning_:
+    """Something that works but that the operator may not have meant. Ids never change."""
+
+    id: str
+    what: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class TierPlan:
+    """One tier; `bytes` is what it takes, all overhead included."""
+
+    name: str
+    where: str
+    bytes: int
+    pages: int
+    tokens: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class MemoryItem:
+    """One share of the memory of the host, or of the GPUs."""
+
+    name: str
+    bytes: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Where one memory goes. `usable_bytes` is the sum of the items and what is left."""
+
+    place: str  # `host memory`, `GPU memory`
+    usable_bytes: int
+    items: tuple[MemoryItem, ...]
+
+    @property
+    def left_bytes(self) -> int:
+        return self.usable_bytes - sum(item.bytes for item in self.items)
+
+
+@dataclass(frozen=True)
+class DiskPlan:
+    """One directory of L3."""
+
+    path: Path
+    capacity_bytes: int
+    free_bytes: int  # that the tier may use, its present files included, reserve left out
+    file_system: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every number that the engine is given, and why."""
+
+    profile: Profile
+    model: ModelFacts
+    served_name: str
+    device: str
+    threads: int
+    threads_reason: str
+    max_context_tokens: int
+    context_reason: str
+    l1: TierPlan
+    l2: TierPlan
+    l3: TierPlan
+    disks: tuple[DiskPlan, ...]
+    memories: tuple[MemoryPlan, ...]
+    warnings: tuple[Warning_, ...]
+
+    @property
+    def tiers(self) -> tuple[TierPlan, TierPlan, TierPlan]:
+        return self.l1, self.l2, self.l3
+
+    @property
+    def page_bytes(self) -> int:
+        return self.model.geometry.page_bytes(self.profile.tiers.page_tokens)
+
+    def engine_config(self, run_dir: Path, arena_fd: int | None = None) -> EngineConfig:
+        """What the engine reads. `arena_fd`: the launcher's memfd for L2, if it made one."""
+        profile = self.profile
+        return EngineConfig(
+            model=ModelConfig(
+                path=self.model.path,
+                served_name=self.served_name,
+                dtype=profile.model.dtype,
+                load_workers=profile.model.load_workers,
+            ),
+            cache=self._cache(arena_fd),
+            scheduler=SchedulerConfig(
+                max_context_tokens=self.max_context_tokens,
+                max_running=profile.engine.max_running,
+                max_queued=profile.engine.max_queued,
+                max_step_tokens=profile.engine.max_step_tokens,
+            ),
+            device="cuda" if self.device == "cuda" else "cpu",
+            attention=profile.engine.attention,
+            parallel=ParallelConfig(
+                tensor_parallel=profile.engine.tensor_parallel, threads_per_rank=self.threads
+            ),
+            server=ServerConfig(
+                host=profile.server.host,
+                port=profile.server.port,
+                max_body_bytes=profile.server.max_body.bytes,
+                drain_s=profile.server.drain_s,
+            ),
+            log_level=profile.server.log_level,
+            run_dir=run_dir,
+        )
+
+    def _cache(self, arena_fd: int | None) -> CacheConfig:
+        tiers = self.profile.tiers
+        disks = tuple(
+            L3Directory(path=disk.path, capacity_bytes=disk.capacity_bytes) for disk in self.disks
+        )
+        return CacheConfig(
+            geometry=self.model.geometry,
+            page_tokens=tiers.page_tokens,
+            l1=L1Config(pages=self.l1.pages),
+            l2=L2Config(pages=self.l2.pages, hugepages=tiers.l2.hugepages, arena_fd=arena_fd),
+            l3=L3Config(directories=disks, reserve_bytes=tiers.l3.reserve.bytes),
+            prefix_reuse=tiers.prefix_reuse,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The plan as data, for `--json`: exact bytes, names as in the profile and the table."""
+        model = self.model
+        return {
+            "model": {
+                "name": self.served_name,
+                "path": str(model.path),
+                "architecture": model.architecture,
+                "dtype": self.profile.model.dtype,
+                "parameters": model.parameters,
+                "weight_bytes": model.weight_bytes,
+                "kv_token_bytes": model.geometry.token_bytes,
+            },
+            "device": self.device,
+            "tensor_parallel": self.profile.engine.tensor_parallel,
+            "threads": {"value": self.threads, "reason": self.threads_reason},
+            "max_context_tokens": {"value": self.max_context_tokens, "reason": self.context_reason},
+            "page": {"tokens": self.profile.tiers.page_tokens, "bytes": self.page_bytes},
+            "tiers": {tier.name: asdict(tier) for tier in self.tiers},
+            "disks": [{**asdict(disk), "path": str(disk.path)} for disk in self.disks],
+            "memory": [
+                {**asdict(memory), "left_bytes": memory.left_bytes} for memory in self.memories
+            ],
+            "warnings": [asdict(warning) for warning in self.warnings],
+        }

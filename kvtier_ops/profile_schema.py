@@ -1,0 +1,246 @@
+"""The profile: everything an operator may write, with default, bounds, meaning and example.
+
+This is the one home of those facts: docs/profile.md, the JSON Schema, the error messages
+and the plan read them from here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from kvtier_engine.config import Dtype, Hugepages, LogLevel
+from kvtier_ops.fields import (
+    AmountField,
+    CountField,
+    ModelField,
+    NameField,
+    PathField,
+    SizeField,
+)
+from kvtier_ops.units import AUTO, UNITS, Auto, Size
+
+VERSION = 1
+
+
+class Section(BaseModel):
+    """Base of every section: unknown fields are refused, values cannot change."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
+    )
+
+
+def _version(value: object) -> object:
+    if value not in (str(VERSION), VERSION):
+        raise ValueError(f"this kvtier reads profiles of version {VERSION}")
+    return VERSION
+
+
+class Model(Section):
+    """Which model is served, and under which name."""
+
+    path: ModelField = Field(
+        default="smollm2-135m",
+        description="A Hugging Face folder, a GGUF file, or the name of a registered model "
+        "(see `kvtier model list`). Relative paths start at the profile's folder.",
+        examples=["~/models/SmolLM2-135M-Instruct"],
+    )
+    served_name: NameField = Field(
+        default="auto",
+        description="The model's name in the API; `auto`: the registered name, or the name of "
+        "the folder or file.",
+        examples=["smollm2"],
+    )
+    dtype: Dtype = Field(
+        default="bfloat16",
+        description="Type of weights, activations and KV. `float32` is exact and takes twice "
+        "the memory.",
+        examples=["float32"],
+    )
+    load_workers: int = Field(
+        default=2, ge=1, le=64, description="Threads that read weights.", examples=[4]
+    )
+
+
+class Engine(Section):
+    """How the model is computed."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto",
+        description="Where the model is computed; `auto`: the GPU if there is one.",
+        examples=["cpu"],
+    )
+    attention: Literal["auto", "native", "torch", "flashinfer"] = Field(
+        default="auto",
+        description="The attention kernel; `auto`: the quickest that this device has.",
+        examples=["torch"],
+    )
+    tensor_parallel: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Ranks that share the model; must divide its kv heads. On GPUs one rank "
+        "is one GPU.",
+        examples=[2],
+    )
+    threads: CountField = Field(
+        default=AUTO,
+        description="CPU threads of each rank; `auto`: the CPUs that kvtier may use, divided "
+        "by the ranks.",
+        examples=[8],
+    )
+    max_context_tokens: CountField = Field(
+        default=AUTO,
+        description="Prompt and answer together, at most; `auto`: what the model was trained "
+        "for, or what L1 holds if that is less.",
+        examples=[8192],
+    )
+    max_running: int = Field(
+        default=64,
+        ge=1,
+        le=4096,
+        description="Sequences computed at the same time.",
+        examples=[16],
+    )
+    max_queued: int = Field(
+        default=256,
+        ge=1,
+        le=1_000_000,
+        description="Requests that may wait; later ones are answered 429.",
+        examples=[1000],
+    )
+    max_step_tokens: int = Field(
+        default=512,
+        ge=16,
+        le=65536,
+        description="Tokens computed in one step. More: long prompts end sooner; less: "
+        "running answers stutter less while a long prompt is computed.",
+        examples=[2048],
+    )
+
+
+class L1(Section):
+    """Pages of KV where the model is computed: GPU memory, or host memory on a CPU."""
+
+    size: AmountField = Field(
+        default=AUTO,
+        description="Memory for pages over all ranks. A percentage is of the memory that "
+        "kvtier may use there; `auto`: what weights and work leave on a GPU, a quarter of it "
+        "on a CPU.",
+        examples=["4GiB"],
+    )
+
+
+class L2(Section):
+    """Pages of KV in host memory; survives a restart of the engine."""
+
+    size: AmountField = Field(
+        default=AUTO,
+        description="Memory for pages. A percentage is of the memory that kvtier may use; "
+        "`0GiB`: no L2; `auto`: half of what weights, work and L1 leave.",
+        examples=["64GiB"],
+    )
+    hugepages: Hugepages = Field(
+        default="transparent",
+        description="Pages that back the arena. `2MiB` and `1GiB` must have been reserved on "
+        "the host; `transparent` needs nothing.",
+        examples=["2MiB"],
+    )
+
+
+class L3(Section):
+    """Pages of KV on disk; survives everything but the disk."""
+
+    directories: tuple[PathField, ...] = Field(
+        default=(),
+        description="Directories that the page store owns, one for each disk; none: no L3. "
+        "They are made if they do not exist.",
+        examples=[["/mnt/nvme0/kvtier", "/mnt/nvme1/kvtier"]],
+        max_length=64,
+    )
+    size: AmountField = Field(
+        default=AUTO,
+        description="Space on disk over all directories, shared equally. A percentage is of "
+        "what is free beyond the reserve; `auto`: half of that.",
+        examples=["2TB"],
+    )
+    reserve: SizeField = Field(
+        default=Size(UNITS["GiB"]),
+        description="Space to leave free on each file system.",
+        examples=["50GiB"],
+    )
+
+
+class Tiers(Section):
+    """The KV cache: pages in device memory (L1), host memory (L2) and on disk (L3)."""
+
+    page_tokens: int = Field(
+        default=64,
+        ge=8,
+        le=2048,
+        multiple_of=8,
+        description="Tokens in a page. Less: more of a shared prompt is found; more: fewer, "
+        "larger transfers. Pages of another size are not found again on disk.",
+        examples=[128],
+    )
+    prefix_reuse: bool = Field(
+        default=True, description="Reuse the KV of earlier requests.", examples=[False]
+    )
+    l1: L1 = L1()
+    l2: L2 = L2()
+    l3: L3 = L3()
+
+
+class Server(Section):
+    """The HTTP server."""
+
+    host: NameField = Field(
+        default="127.0.0.1",
+        description="Address to listen on; `0.0.0.0`: every address of this host, without "
+        "any authentication.",
+        examples=["0.0.0.0"],
+    )
+    port: int = Field(
+        default=8000, ge=0, le=65535, description="Port; 0: any free one.", examples=[8080]
+    )
+    max_body: SizeField = Field(
+        default=Size(16 * UNITS["MiB"]),
+        description="Larger requests are answered 413.",
+        examples=["64MiB"],
+    )
+    drain_s: float = Field(
+        default=30.0,
+        ge=0,
+        le=86400,
+        description="Seconds that running requests have to end when kvtier is stopped.",
+        examples=[120],
+    )
+    start_timeout_s: float = Field(
+        default=300.0,
+        gt=0,
+        le=86400,
+        description="Seconds without any progress after which a start is given up.",
+        examples=[900],
+    )
+    log_level: LogLevel = Field(
+        default="info",
+        description="What the engine logs; warnings and errors also reach the terminal.",
+        examples=["debug"],
+    )
+
+
+class Profile(Section):
+    """What an operator wants served, and with which cache."""
+
+    version: Annotated[Literal[1], BeforeValidator(_version)] = Field(
+        description="Version of the profile's format; every profile states it.", examples=[1]
+    )
+    model: Model = Model()
+    engine: Engine = Engine()
+    tiers: Tiers = Tiers()
+    server: Server = Server()
+
+
+__all__ = ["VERSION", "Auto", "Profile"]
