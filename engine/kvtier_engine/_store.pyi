@@ -55,14 +55,16 @@ class Arena:
     def attach(fd: int) -> Arena:
         """Maps an arena that another process has opened; takes geometry from its header."""
     @staticmethod
-    def required_bytes(slots: int, parts: int, part_bytes: int) -> int:
-        """Bytes of memory that `open` will map: table and slots."""
+    def required_bytes(slots: int, parts: int, part_bytes: int, backing: Backing = ...) -> int:
+        """Bytes of memory that `open` will map: table and slots, each part rounded up to whole
+        pages of the backing."""
     slots: int
     parts: int
     part_bytes: int
     part_stride: int
     adopted: bool
-    backing: Backing
+    backing: Backing  # what the memory really is, whatever was asked for
+    numa_error: str | None  # why a part is not bound to its node, if one is not
     def part_address(self, part: int) -> int: ...
     def part_view(self, part: int) -> memoryview:
         """All slots of one part, writable, `slots * part_stride` bytes, without a copy."""
@@ -72,6 +74,9 @@ class Arena:
         """Starts populating the memory in background threads; returns at once."""
     @property
     def populated_bytes(self) -> int: ...
+    @property
+    def prefault_error(self) -> str | None:
+        """Why prefaulting stopped early (no memory), if it did; `populated_bytes` stays short."""
     @property
     def mapped_bytes(self) -> int: ...
     def publish(self, slot: int, key: bytes) -> None:
@@ -114,13 +119,14 @@ class DirectorySpec:
     def __init__(self, path: str, capacity_bytes: int) -> None: ...
 
 class StoreOptions:
-    """Every field has a default; see docs/disk-format.md and csrc/store/store.h."""
+    """Every field has a default; see csrc/store/options.h. Unknown fields are a TypeError."""
 
-    io_threads: int
-    read_depth: int
-    write_queue: int
+    io_threads: int  # per directory, more than read_depth
+    read_depth: int  # reads at once per directory
+    write_queue: int  # pages waiting to be written; a put beyond is DROPPED
     read_timeout_s: float
-    reserve_bytes: int
+    commit_interval_s: float  # what a put may take to become durable without flush
+    reserve_bytes: int  # left free on each file system
     def __init__(self, **fields: object) -> None: ...
 
 class StoreStats:
@@ -139,6 +145,7 @@ class StoreStats:
     written_bytes: int
     evicted: int
     dropped_writes: int
+    timed_out_reads: int
     io_errors: int
     degraded: bool
     reads_queued: int

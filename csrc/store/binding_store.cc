@@ -1,0 +1,179 @@
+#include <pybind11/native_enum.h>
+
+#include <chrono>
+
+#include "binding.h"
+#include "error.h"
+#include "store.h"
+
+namespace py = pybind11;
+
+namespace kvtier::binding {
+namespace {
+
+using Released = py::call_guard<py::gil_scoped_release>;
+
+std::vector<Key> ToKeys(const std::vector<py::bytes>& list) {
+  std::vector<Key> keys;
+  keys.reserve(list.size());
+  for (const py::bytes& bytes : list) keys.push_back(ToKey(bytes));
+  return keys;
+}
+
+// A method of keys, called without the GIL.
+template <typename Result>
+auto WithKeys(Result (Store::*method)(std::span<const Key>)) {
+  return [method](Store& store, const std::vector<py::bytes>& list) {
+    const std::vector<Key> keys = ToKeys(list);
+    const py::gil_scoped_release release;
+    return (store.*method)(keys);
+  };
+}
+
+template <typename Result>
+auto WithKeys(Result (Store::*method)(std::span<const Key>) const) {
+  return [method](const Store& store, const std::vector<py::bytes>& list) {
+    const std::vector<Key> keys = ToKeys(list);
+    const py::gil_scoped_release release;
+    return (store.*method)(keys);
+  };
+}
+
+std::shared_ptr<Store> Open(const std::vector<DirectorySpec>& directories, std::uint64_t page_bytes,
+                            const std::string& name_space, const StoreOptions* options) {
+  if (name_space.empty() || name_space.size() > Namespace::kBytesMax) {
+    throw StoreError("a store's namespace has 1 to " + std::to_string(Namespace::kBytesMax) +
+                     " bytes, not " + std::to_string(name_space.size()));
+  }
+  PageGeometry pages{.page_bytes = page_bytes, .name_space = {}};
+  std::memcpy(pages.name_space.bytes.data(), name_space.data(), name_space.size());
+  pages.name_space.size = name_space.size();
+  const py::gil_scoped_release release;
+  return Store::Open(directories, pages, options ? *options : StoreOptions{});
+}
+
+std::vector<Completion> Wait(Store& store, double timeout_s, std::size_t limit) {
+  const py::gil_scoped_release release;
+  const std::chrono::duration<double> timeout(std::clamp(timeout_s, 0.0, 1e6));
+  return store.completions().Wait(std::chrono::duration_cast<std::chrono::nanoseconds>(timeout),
+                                  limit);
+}
+
+void BindValues(py::module_& module) {
+  py::native_enum<Status>(module, "Status", "enum.Enum")
+      .value("OK", Status::kOk)
+      .value("MISS", Status::kMiss)
+      .value("CORRUPT", Status::kCorrupt)
+      .value("IO_ERROR", Status::kIoError)
+      .value("TIMED_OUT", Status::kTimedOut)
+      .value("ALREADY_PRESENT", Status::kAlreadyPresent)
+      .value("NO_ROOM", Status::kNoRoom)
+      .value("DROPPED", Status::kDropped)
+      .value("CANCELLED", Status::kCancelled)
+      .finalize();
+  py::class_<Completion>(module, "Completion")
+      .def_readonly("ticket", &Completion::ticket)
+      .def_readonly("status", &Completion::status);
+  py::class_<GetRequest>(module, "Get")
+      .def(py::init([](std::uint64_t ticket, const py::bytes& key, const PieceList& pieces) {
+             return GetRequest{ticket, ToKey(key), ToPieces(pieces)};
+           }),
+           py::arg("ticket"), py::arg("key"), py::arg("pieces"));
+  py::class_<PutRequest>(module, "Put")
+      .def(py::init([](std::uint64_t ticket, const py::bytes& key, const py::bytes& parent,
+                       const PieceList& pieces) {
+             return PutRequest{ticket, ToKey(key), ToKey(parent), ToPieces(pieces)};
+           }),
+           py::arg("ticket"), py::arg("key"), py::arg("parent"), py::arg("pieces"));
+  py::class_<DirectorySpec>(module, "DirectorySpec")
+      .def(py::init([](std::string path, std::uint64_t capacity_bytes) {
+             return DirectorySpec{std::move(path), capacity_bytes};
+           }),
+           py::arg("path"), py::arg("capacity_bytes"))
+      .def_readonly("path", &DirectorySpec::path)
+      .def_readonly("capacity_bytes", &DirectorySpec::capacity_bytes);
+}
+
+void BindOptions(py::module_& module) {
+  py::class_<StoreOptions>(module, "StoreOptions")
+      .def(py::init([](const py::kwargs& fields) {
+        const py::object options = py::cast(StoreOptions{});
+        for (const auto& [name, value] : fields) {
+          if (!py::hasattr(options, name)) {
+            throw py::type_error("StoreOptions has no field `" + py::cast<std::string>(name) + "`");
+          }
+          py::setattr(options, name, value);
+        }
+        return py::cast<StoreOptions>(options);
+      }))
+      .def_readwrite("io_threads", &StoreOptions::io_threads)
+      .def_readwrite("read_depth", &StoreOptions::read_depth)
+      .def_readwrite("write_queue", &StoreOptions::write_queue)
+      .def_readwrite("read_timeout_s", &StoreOptions::read_timeout_s)
+      .def_readwrite("commit_interval_s", &StoreOptions::commit_interval_s)
+      .def_readwrite("reserve_bytes", &StoreOptions::reserve_bytes);
+}
+
+void BindStats(py::module_& module) {
+  py::class_<StoreStats>(module, "StoreStats")
+      .def_readonly("pages", &StoreStats::pages)
+      .def_readonly("capacity_pages", &StoreStats::capacity_pages)
+      .def_readonly("capacity_bytes", &StoreStats::capacity_bytes)
+      .def_readonly("used_bytes", &StoreStats::used_bytes)
+      .def_readonly("recovered_pages", &StoreStats::recovered_pages)
+      .def_readonly("recovery_s", &StoreStats::recovery_s)
+      .def_readonly("hits", &StoreStats::hits)
+      .def_readonly("misses", &StoreStats::misses)
+      .def_readonly("corrupt", &StoreStats::corrupt)
+      .def_readonly("read_bytes", &StoreStats::read_bytes)
+      .def_readonly("written_bytes", &StoreStats::written_bytes)
+      .def_readonly("evicted", &StoreStats::evicted)
+      .def_readonly("dropped_writes", &StoreStats::dropped_writes)
+      .def_readonly("timed_out_reads", &StoreStats::timed_out_reads)
+      .def_readonly("io_errors", &StoreStats::io_errors)
+      .def_readonly("degraded", &StoreStats::degraded)
+      .def_readonly("reads_queued", &StoreStats::reads_queued)
+      .def_readonly("writes_queued", &StoreStats::writes_queued);
+}
+
+template <typename Request>
+void Submit(Store& store, std::vector<Request> batch) {
+  store.Submit(std::move(batch));
+}
+
+void BindStoreClass(py::module_& module) {
+  py::class_<Store, std::shared_ptr<Store>>(module, "Store")
+      .def_static("open", &Open, py::arg("directories"), py::kw_only(), py::arg("page_bytes"),
+                  py::arg("namespace"), py::arg("options") = nullptr)
+      .def_property_readonly("page_bytes", &Store::page_bytes)
+      .def("contains", WithKeys(&Store::Contains), py::arg("keys"))
+      .def("longest_prefix", WithKeys(&Store::LongestPrefix), py::arg("keys"))
+      .def("submit_get", &Submit<GetRequest>, py::arg("batch"), Released())
+      .def("submit_put", &Submit<PutRequest>, py::arg("batch"), Released())
+      .def("event_fd", [](Store& store) { return store.completions().event_fd(); })
+      .def(
+          "poll", [](Store& store, std::size_t limit) { return store.completions().Poll(limit); },
+          py::arg("limit") = 1024, Released())
+      .def("wait", &Wait, py::arg("timeout_s"), py::arg("limit") = 1024)
+      .def("touch", WithKeys(&Store::Touch), py::arg("keys"))
+      .def("pin", WithKeys(&Store::Pin), py::arg("keys"))
+      .def("unpin", WithKeys(&Store::Unpin), py::arg("keys"))
+      .def("evict", WithKeys(&Store::Evict), py::arg("keys"))
+      .def("clear", &Store::Clear, Released())
+      .def("flush", &Store::Flush, Released())
+      .def("stats", &Store::Stats, Released())
+      .def("close", &Store::Close, Released());
+}
+
+}  // namespace
+
+void BindStore(py::module_& module) {
+  BindValues(module);
+  BindOptions(module);
+  BindStats(module);
+  BindStoreClass(module);
+  // Ends the threads before the memory that they may be writing to goes away.
+  py::module_::import("atexit").attr("register")(py::cpp_function(&Store::CloseAll, Released()));
+}
+
+}  // namespace kvtier::binding

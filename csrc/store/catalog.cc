@@ -1,0 +1,317 @@
+#include "catalog.h"
+
+#include <algorithm>
+#include <limits>
+#include <stdexcept>
+#include <string>
+
+#include "error.h"
+
+namespace kvtier {
+
+std::vector<SlotId> Catalog::Begins(const std::vector<std::uint64_t>& slots_max) {
+  std::vector<SlotId> begins{0};
+  std::uint64_t end = 0;
+  for (const std::uint64_t slots : slots_max) {
+    end += slots;
+    if (end >= std::numeric_limits<SlotId>::max()) {
+      throw StoreError("a store holds fewer than 4,294,967,295 pages; make the pages larger");
+    }
+    begins.push_back(static_cast<SlotId>(end));
+  }
+  return begins;
+}
+
+Catalog::Catalog(const std::vector<std::uint64_t>& slots_max)
+    : index_(Begins(slots_max)), directories_(slots_max.size()) {
+  const std::vector<SlotId> begins = Begins(slots_max);
+  for (std::size_t i = 0; i < slots_max.size(); ++i) {
+    directories_[i].begin = begins[i];
+    directories_[i].slots_max = slots_max[i];
+  }
+}
+
+void Catalog::Restore(std::size_t directory, std::uint64_t slots_allocated,
+                      std::span<const JournalRecord> records) {
+  const std::lock_guard lock(mutex_);
+  Directory& home = directories_[directory];
+  home.slots_allocated = std::min(slots_allocated, home.slots_max);
+  for (const JournalRecord& record : records) {
+    if (record.slot >= home.slots_allocated || record.key.IsZero() || record.sequence == 0) {
+      continue;
+    }
+    if (const auto other = index_.Find(record.key)) {
+      if (index_.at(*other).sequence > record.sequence) continue;
+      Forget(*other);
+    }
+    const SlotId slot = home.begin + static_cast<SlotId>(record.slot);
+    if (index_.Holds(slot)) Forget(slot);
+    index_.Insert(slot, record.key, record.parent, record.sequence);
+  }
+}
+
+void Catalog::FinishRestore() {
+  const std::lock_guard lock(mutex_);
+  for (Directory& home : directories_) {
+    home.slots_fresh = home.slots_allocated;
+    for (std::uint64_t slot = home.slots_allocated; slot-- > 0;) {
+      if (index_.Holds(home.begin + static_cast<SlotId>(slot))) continue;
+      if (slot + 1 == home.slots_fresh) {
+        home.slots_fresh = slot;
+      } else {
+        home.free.push_back(static_cast<std::uint32_t>(slot));
+      }
+    }
+  }
+}
+
+void Catalog::SetAvailable(std::size_t directory, bool available) {
+  const std::lock_guard lock(mutex_);
+  directories_[directory].available = available;
+}
+
+std::size_t Catalog::DirectoryOf(SlotId slot) const {
+  const auto after = std::ranges::upper_bound(directories_, slot, {}, &Directory::begin);
+  return static_cast<std::size_t>(after - directories_.begin()) - 1;
+}
+
+std::optional<SlotId> Catalog::FindAvailable(const Key& key) const {
+  const auto slot = index_.Find(key);
+  return slot && Of(*slot).available ? slot : std::nullopt;
+}
+
+std::vector<bool> Catalog::Contains(std::span<const Key> keys) const {
+  const std::lock_guard lock(mutex_);
+  std::vector<bool> found(keys.size());
+  for (std::size_t i = 0; i < keys.size(); ++i) found[i] = FindAvailable(keys[i]).has_value();
+  return found;
+}
+
+std::size_t Catalog::LongestPrefix(std::span<const Key> keys) const {
+  const std::lock_guard lock(mutex_);
+  const auto missing = std::ranges::find_if(keys, [&](const Key& k) { return !FindAvailable(k); });
+  return static_cast<std::size_t>(missing - keys.begin());
+}
+
+std::optional<Placement> Catalog::BeginRead(const Key& key) {
+  const std::lock_guard lock(mutex_);
+  const auto slot = FindAvailable(key);
+  if (!slot) return std::nullopt;
+  index_.Touch(*slot);
+  index_.AddReader(*slot);
+  const std::size_t directory = DirectoryOf(*slot);
+  return Placement{directory, *slot - directories_[directory].begin, index_.at(*slot).sequence};
+}
+
+void Catalog::EndRead(const Placement& placement, bool drop) {
+  const std::lock_guard lock(mutex_);
+  Directory& home = directories_[placement.directory];
+  const SlotId slot = home.begin + static_cast<SlotId>(placement.slot);
+  if (const auto doomed = home.doomed.find(slot); doomed != home.doomed.end()) {
+    if (--doomed->second > 0) return;
+    home.doomed.erase(doomed);
+    home.free.push_back(static_cast<std::uint32_t>(placement.slot));
+    return;
+  }
+  index_.RemoveReader(slot);
+  if (drop) Drop(slot);
+}
+
+bool Catalog::BeginWrite(const Key& key) {
+  const std::lock_guard lock(mutex_);
+  return !index_.Find(key) && writing_.insert(key).second;
+}
+
+void Catalog::FinishWrite(const Placement& placement, const Key& key, const Key& parent) {
+  const std::lock_guard lock(mutex_);
+  Directory& home = directories_[placement.directory];
+  const SlotId slot = home.begin + static_cast<SlotId>(placement.slot);
+  index_.Insert(slot, key, parent, placement.sequence);
+  --home.slots_writing;
+  writing_.erase(key);
+  home.pending.push_back(RecordOf(RecordKind::kPut, slot));
+}
+
+void Catalog::AbandonWrite(const Key& key) {
+  const std::lock_guard lock(mutex_);
+  writing_.erase(key);
+}
+
+std::optional<std::uint64_t> Catalog::TakeFree(std::size_t directory) {
+  const std::lock_guard lock(mutex_);
+  Directory& home = directories_[directory];
+  std::uint64_t slot;
+  if (!home.free.empty()) {
+    slot = home.free.back();
+    home.free.pop_back();
+  } else if (home.slots_fresh < home.slots_allocated) {
+    slot = home.slots_fresh++;
+  } else {
+    return std::nullopt;
+  }
+  ++home.slots_writing;
+  return slot;
+}
+
+std::optional<std::uint64_t> Catalog::TakeVictim(std::size_t directory) {
+  const std::lock_guard lock(mutex_);
+  Directory& home = directories_[directory];
+  const auto victim = index_.Victim(directory);
+  if (!victim) return std::nullopt;
+  home.pending.push_back(RecordOf(RecordKind::kEvict, *victim));
+  index_.Remove(*victim);
+  ++evicted_;
+  ++home.slots_writing;
+  return *victim - home.begin;
+}
+
+void Catalog::ReturnFree(std::size_t directory, std::uint64_t slot) {
+  const std::lock_guard lock(mutex_);
+  --directories_[directory].slots_writing;
+  directories_[directory].free.push_back(static_cast<std::uint32_t>(slot));
+}
+
+void Catalog::SetAllocated(std::size_t directory, std::uint64_t slots_allocated) {
+  const std::lock_guard lock(mutex_);
+  directories_[directory].slots_allocated = slots_allocated;
+}
+
+JournalRecord Catalog::RecordOf(RecordKind kind, SlotId slot) const {
+  const IndexEntry& entry = index_.at(slot);
+  JournalRecord record{};
+  record.kind = kind;
+  record.slot = slot - Of(slot).begin;
+  record.sequence = entry.sequence;
+  record.key = entry.key;
+  record.parent = entry.parent;
+  return record;
+}
+
+void Catalog::Forget(SlotId slot) {
+  Directory& home = directories_[DirectoryOf(slot)];
+  const std::uint32_t readers = index_.at(slot).readers;
+  index_.Remove(slot);
+  if (readers > 0) home.doomed.emplace(slot, readers);
+}
+
+void Catalog::Drop(SlotId slot) {
+  Directory& home = directories_[DirectoryOf(slot)];
+  home.pending.push_back(RecordOf(RecordKind::kEvict, slot));
+  Forget(slot);
+  if (!home.doomed.contains(slot)) home.free.push_back(slot - home.begin);
+}
+
+void Catalog::Touch(std::span<const Key> keys) {
+  const std::lock_guard lock(mutex_);
+  for (const Key& key : keys) {
+    if (const auto slot = index_.Find(key)) index_.Touch(*slot);
+  }
+}
+
+void Catalog::Pin(std::span<const Key> keys) {
+  const std::lock_guard lock(mutex_);
+  for (const Key& key : keys) {
+    if (const auto slot = index_.Find(key); slot && !index_.Pin(*slot)) {
+      throw StoreError("a page is pinned 65,535 times: pins without unpin");
+    }
+  }
+}
+
+void Catalog::Unpin(std::span<const Key> keys) {
+  const std::lock_guard lock(mutex_);
+  for (const Key& key : keys) {
+    if (const auto slot = index_.Find(key)) index_.Unpin(*slot);
+  }
+}
+
+std::size_t Catalog::Evict(std::span<const Key> keys) {
+  const std::lock_guard lock(mutex_);
+  std::size_t count = 0;
+  for (const Key& key : keys) {
+    const auto slot = index_.Find(key);
+    if (!slot || index_.at(*slot).pins > 0) continue;
+    Drop(*slot);
+    ++count;
+  }
+  evicted_ += count;
+  return count;
+}
+
+std::size_t Catalog::Clear() {
+  const std::lock_guard lock(mutex_);
+  const std::size_t count = index_.size();
+  for (const Directory& home : directories_) {
+    for (std::uint64_t slot = 0; slot < home.slots_allocated; ++slot) {
+      const SlotId id = home.begin + static_cast<SlotId>(slot);
+      if (index_.Holds(id)) Drop(id);
+    }
+  }
+  evicted_ += count;
+  return count;
+}
+
+std::vector<JournalRecord> Catalog::TakePending(std::size_t directory) {
+  const std::lock_guard lock(mutex_);
+  return std::exchange(directories_[directory].pending, {});
+}
+
+Catalog::Snapshot Catalog::TakeSnapshot(std::size_t directory) {
+  const std::lock_guard lock(mutex_);
+  Directory& home = directories_[directory];
+  Snapshot snapshot;
+  snapshot.pending.swap(home.pending);
+  std::vector<SlotId> held;
+  for (std::uint64_t slot = 0; slot < home.slots_allocated; ++slot) {
+    const SlotId id = home.begin + static_cast<SlotId>(slot);
+    if (index_.Holds(id)) held.push_back(id);
+  }
+  std::ranges::sort(held, {}, [this](SlotId slot) { return index_.at(slot).last_use; });
+  snapshot.pages.reserve(held.size());
+  for (const SlotId slot : held) snapshot.pages.push_back(RecordOf(RecordKind::kPut, slot));
+  return snapshot;
+}
+
+void Catalog::PutBackPending(std::size_t directory, std::vector<JournalRecord> records) {
+  const std::lock_guard lock(mutex_);
+  std::vector<JournalRecord>& pending = directories_[directory].pending;
+  records.insert(records.end(), pending.begin(), pending.end());
+  pending = std::move(records);
+}
+
+void Catalog::DropPages(std::size_t directory, std::span<const JournalRecord> records) {
+  const std::lock_guard lock(mutex_);
+  for (const JournalRecord& record : records) {
+    const SlotId slot = directories_[directory].begin + static_cast<SlotId>(record.slot);
+    if (record.kind == RecordKind::kPut && index_.at(slot).sequence == record.sequence) Drop(slot);
+  }
+}
+
+std::size_t Catalog::PendingCount(std::size_t directory) const {
+  const std::lock_guard lock(mutex_);
+  return directories_[directory].pending.size();
+}
+
+CatalogCounts Catalog::Counts() const {
+  const std::lock_guard lock(mutex_);
+  return {index_.size(), evicted_};
+}
+
+void Catalog::CheckIntegrity() const {
+  const std::lock_guard lock(mutex_);
+  index_.CheckIntegrity();
+  for (const Directory& home : directories_) {
+    std::uint64_t held = 0;
+    for (std::uint64_t slot = 0; slot < home.slots_allocated; ++slot) {
+      if (index_.Holds(home.begin + static_cast<SlotId>(slot))) ++held;
+    }
+    const std::uint64_t fresh = home.slots_allocated - home.slots_fresh;
+    const std::uint64_t known =
+        held + home.free.size() + fresh + home.doomed.size() + home.slots_writing;
+    if (known != home.slots_allocated) {
+      throw std::logic_error(std::to_string(home.slots_allocated) + " slots allocated, " +
+                             std::to_string(known) + " accounted for");
+    }
+  }
+}
+
+}  // namespace kvtier

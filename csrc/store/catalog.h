@@ -1,0 +1,123 @@
+#pragma once
+
+#include <cstdint>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "format.h"
+#include "index.h"
+#include "key.h"
+
+namespace kvtier {
+
+// Where a page lies, and which write of it.
+struct Placement {
+  std::size_t directory = 0;
+  std::uint64_t slot = 0;  // within the directory
+  std::uint64_t sequence = 0;
+};
+
+struct CatalogCounts {
+  std::uint64_t pages = 0;
+  std::uint64_t evicted = 0;
+};
+
+// Which pages there are, which slots are free, and what the journals have yet to be told. No
+// I/O. Thread-safe: one lock, never held for long.
+//
+// A slot is in one of five states: not allocated; free; being written (nothing knows of it but its
+// writer); holding a page; doomed (its page was dropped while readers were at it: free when the
+// last of them ends).
+class Catalog {
+ public:
+  // One entry per directory: its most slots.
+  explicit Catalog(const std::vector<std::uint64_t>& slots_max);
+
+  // At start: what a directory's journal said, oldest use first. Of two slots with the same key
+  // the later write counts.
+  void Restore(std::size_t directory, std::uint64_t slots_allocated,
+               std::span<const JournalRecord> records);
+  // After every directory's Restore: what they do not hold is free.
+  void FinishRestore();
+
+  // Takes a directory's pages out of sight and back.
+  void SetAvailable(std::size_t directory, bool available);
+
+  std::vector<bool> Contains(std::span<const Key> keys) const;
+  std::size_t LongestPrefix(std::span<const Key> keys) const;
+
+  // A page that is found is not evicted, nor its slot reused, before the matching EndRead.
+  std::optional<Placement> BeginRead(const Key& key);
+  // `drop`: the slot does not hold the page after all.
+  void EndRead(const Placement& placement, bool drop);
+
+  // False if the key is there or being written. Otherwise ends with FinishWrite or AbandonWrite.
+  bool BeginWrite(const Key& key);
+  void FinishWrite(const Placement& placement, const Key& key, const Key& parent);
+  void AbandonWrite(const Key& key);
+
+  // A slot to write to: a free one, else nothing.
+  std::optional<std::uint64_t> TakeFree(std::size_t directory);
+  // The slot of the page evicted for it, if any may be evicted.
+  std::optional<std::uint64_t> TakeVictim(std::size_t directory);
+  void ReturnFree(std::size_t directory, std::uint64_t slot);
+  void SetAllocated(std::size_t directory, std::uint64_t slots_allocated);
+
+  // In the order given: the last is the most recent. Unknown keys are passed over.
+  void Touch(std::span<const Key> keys);
+  void Pin(std::span<const Key> keys);
+  void Unpin(std::span<const Key> keys);
+  std::size_t Evict(std::span<const Key> keys);
+  std::size_t Clear();
+
+  // What the directory's journal has not been told yet; from now on it counts as told.
+  std::vector<JournalRecord> TakePending(std::size_t directory);
+  struct Snapshot {
+    std::vector<JournalRecord> pages;    // all of the directory, least recently used first
+    std::vector<JournalRecord> pending;  // what TakePending would have returned
+  };
+  Snapshot TakeSnapshot(std::size_t directory);
+  // The journal could not be told after all.
+  void PutBackPending(std::size_t directory, std::vector<JournalRecord> records);
+  // Drops the pages of these put records, unless they were written again since.
+  void DropPages(std::size_t directory, std::span<const JournalRecord> records);
+  std::size_t PendingCount(std::size_t directory) const;
+
+  CatalogCounts Counts() const;
+  // Throws std::logic_error when a slot is lost or counted twice. For tests and idle moments.
+  void CheckIntegrity() const;
+
+ private:
+  struct Directory {
+    SlotId begin = 0;
+    std::uint64_t slots_max = 0;
+    std::uint64_t slots_allocated = 0;
+    std::uint64_t slots_fresh = 0;  // allocated ones beyond this were never used
+    bool available = true;
+    std::vector<std::uint32_t> free;
+    std::unordered_map<SlotId, std::uint32_t> doomed;  // readers left
+    std::vector<JournalRecord> pending;
+    std::uint64_t slots_writing = 0;
+  };
+
+  std::size_t DirectoryOf(SlotId slot) const;
+  const Directory& Of(SlotId slot) const { return directories_[DirectoryOf(slot)]; }
+  std::optional<SlotId> FindAvailable(const Key& key) const;
+  JournalRecord RecordOf(RecordKind kind, SlotId slot) const;
+  // Takes the page out of the index; its slot is doomed while readers are at it, else free.
+  void Drop(SlotId slot);
+  void Forget(SlotId slot);
+  static std::vector<SlotId> Begins(const std::vector<std::uint64_t>& slots_max);
+
+  mutable std::mutex mutex_;  // guards everything below
+  Index index_;
+  std::vector<Directory> directories_;
+  std::unordered_set<Key, KeyHash> writing_;
+  std::uint64_t evicted_ = 0;
+};
+
+}  // namespace kvtier

@@ -1,0 +1,83 @@
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace kvtier {
+
+// How an I/O ended: 0, an errno value, or kShort. Success means that every byte moved.
+class [[nodiscard]] IoStatus {
+ public:
+  static constexpr int kShort = -1;  // the file ended first
+
+  constexpr IoStatus() = default;
+  constexpr explicit IoStatus(int error) : error_(error) {}
+
+  bool ok() const { return error_ == 0; }
+  int error() const { return error_; }
+  bool IsShort() const { return error_ == kShort; }
+  bool IsNoSpace() const;  // ENOSPC, EDQUOT
+  std::string Text() const;
+
+ private:
+  int error_ = 0;
+};
+
+enum class Access {
+  kDirect,    // past the page cache where the file system can: blocks, aligned in every way
+  kBuffered,  // any offset and length
+};
+
+// One open file. Thread-safe. Offsets in bytes.
+class File {
+ public:
+  virtual ~File() = default;
+
+  // Fill or write all of `pieces`, resuming what the kernel cut short, or fail. With kDirect every
+  // address, length and the offset are multiples of kBlockBytes. `pieces` may be changed.
+  virtual IoStatus Read(std::span<iovec> pieces, std::uint64_t offset) = 0;
+  virtual IoStatus Write(std::span<iovec> pieces, std::uint64_t offset) = 0;
+
+  // All that was written before the call survives power loss.
+  virtual IoStatus Sync() = 0;
+
+  // Makes the file at least `bytes` long, with room on disk for what it adds (reads as zeroes).
+  virtual IoStatus Grow(std::uint64_t bytes) = 0;
+
+  virtual IoStatus Truncate(std::uint64_t bytes) = 0;
+  virtual std::uint64_t SizeBytes() = 0;
+};
+
+// A directory of files on one disk: all that the store wants of a file system. Tests wrap it to
+// lose power, tear writes, fail and stall. Thread-safe.
+class Device {
+ public:
+  virtual ~Device() = default;
+
+  // `create`: makes the file when it is missing, readable by its owner only.
+  virtual IoStatus Open(const std::string& name, Access access, bool create,
+                        std::unique_ptr<File>& file) = 0;
+  // Replaces `to`. Survives power loss after SyncNames.
+  virtual IoStatus Rename(const std::string& from, const std::string& to) = 0;
+  virtual IoStatus Remove(const std::string& name) = 0;
+  virtual IoStatus SyncNames() = 0;
+  // Names of all that lies there, but "." and "..".
+  virtual IoStatus List(std::vector<std::string>& names) = 0;
+  // Bytes that an ordinary user may still take from the file system.
+  virtual IoStatus FreeBytes(std::uint64_t& bytes) = 0;
+  // Fails when the path no longer leads to the directory that was opened (mount or folder gone).
+  virtual IoStatus CheckPresent() = 0;
+};
+
+// Reads or writes one contiguous run.
+IoStatus ReadAll(File& file, std::span<std::byte> out, std::uint64_t offset);
+IoStatus WriteAll(File& file, std::span<const std::byte> data, std::uint64_t offset);
+
+}  // namespace kvtier

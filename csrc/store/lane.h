@@ -1,0 +1,89 @@
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "catalog.h"
+#include "completions.h"
+#include "counters.h"
+#include "options.h"
+#include "scheduler.h"
+#include "volume.h"
+
+namespace kvtier {
+
+// What the directories of one store share.
+struct StoreShared {
+  StoreShared(const StoreOptions& with, const PageGeometry& of,
+              const std::vector<std::uint64_t>& slots_max)
+      : options(with), pages(of), catalog(slots_max) {}
+
+  const StoreOptions options;
+  const PageGeometry pages;
+  Catalog catalog;
+  Completions completions;
+  Counters counters;
+  std::atomic<std::uint64_t> next_sequence{1};
+  std::atomic<std::size_t> writes_waiting{0};  // accepted and not yet ended
+};
+
+// One directory at work: does the reads and writes that the store hands it, and makes what was
+// written durable from a thread of its own. Thread-safe.
+class Lane : private TaskRunner {
+ public:
+  Lane(StoreShared& shared, std::size_t self, std::unique_ptr<Volume> volume);
+  ~Lane() override;
+
+  Volume& volume() { return *volume_; }
+
+  void Submit(std::vector<ReadTask> tasks) { scheduler_->Submit(std::move(tasks)); }
+  void Submit(std::vector<WriteTask> tasks) { scheduler_->Submit(std::move(tasks)); }
+  Clock::time_point ExpireReads(Clock::time_point now) { return scheduler_->ExpireReads(now); }
+  std::size_t reads_queued() const { return scheduler_->reads_queued(); }
+  std::size_t writes_queued() const { return scheduler_->writes_queued(); }
+
+  // Makes everything written so far durable. The sentence of the first failure since the last
+  // Flush, if there was one.
+  std::optional<std::string> Flush();
+
+  // Cancels what is queued, ends what runs, flushes, and stops the threads.
+  void Stop();
+
+ private:
+  void Run(const ReadTask& task, SlotIo& io) override;
+  void Run(const WriteTask& task, SlotIo& io) override;
+  void Fail(const ReadTask& task, Status status) override;
+  void Fail(const WriteTask& task, Status status) override;
+
+  void EndWrite(const WriteTask& task, Status status);
+  Status WritePage(const WriteTask& task, SlotIo& io);
+  std::optional<std::uint64_t> TakeSlot();
+  std::optional<std::uint64_t> TakeGrown();
+  void CommitOnce();
+  void CommitLoop();
+
+  StoreShared& shared_;
+  const std::size_t self_;
+  const std::unique_ptr<Volume> volume_;
+
+  std::mutex grow_mutex_;
+  Clock::time_point grow_again_{};  // guarded by grow_mutex_
+
+  std::mutex commit_mutex_;                    // one commit at a time
+  std::optional<std::string> commit_failure_;  // guarded by commit_mutex_
+
+  std::mutex wake_mutex_;
+  std::condition_variable wake_;
+  bool written_ = false;  // guarded by wake_mutex_, like the next
+  bool stopping_ = false;
+
+  std::unique_ptr<Scheduler> scheduler_;
+  std::thread committer_;
+};
+
+}  // namespace kvtier

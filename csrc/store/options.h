@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "device.h"
+
+namespace kvtier {
+
+// Every field has a default that suits one NVMe disk. Times in seconds, sizes in bytes.
+struct StoreOptions {
+  // Threads per directory, at least read_depth + 1: reads never take the last one from writes.
+  int io_threads = 6;
+  // Reads at once per directory. More than the disk does in parallel only adds latency.
+  int read_depth = 4;
+  // Pages that may wait to be written, over all directories; a put beyond is dropped.
+  std::size_t write_queue = 256;
+  // A read that has not begun by then ends as kTimedOut.
+  double read_timeout_s = 10.0;
+  // What a put that was reported may take to become durable by itself.
+  double commit_interval_s = 0.5;
+  // What the store leaves free on each file system.
+  std::uint64_t reserve_bytes = std::uint64_t{1} << 30;
+  // For tests: what stands between the store and the directory at a path.
+  std::function<std::unique_ptr<Device>(const std::string& path)> open_device;
+
+  // Throws StoreError that names the field, the value and the bounds.
+  void Validate() const;
+};
+
+}  // namespace kvtier

@@ -1,0 +1,70 @@
+#include "owner_lock.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <ctime>
+#include <fstream>
+
+#include "error.h"
+#include "format.h"
+
+namespace kvtier {
+namespace {
+
+// "process 4242 (python) on host gpu7, since 2026-11-23 18:00:00 UTC"
+std::string DescribeThisProcess() {
+  std::array<char, 256> host{};
+  ::gethostname(host.data(), host.size() - 1);
+  std::string command;
+  std::ifstream("/proc/self/comm") >> command;
+  const std::time_t now = std::time(nullptr);
+  std::tm utc{};
+  std::array<char, 64> since{};
+  ::gmtime_r(&now, &utc);
+  std::strftime(since.data(), since.size(), "%Y-%m-%d %H:%M:%S UTC", &utc);
+  return "process " + std::to_string(::getpid()) + " (" + command + ") on host " + host.data() +
+         ", since " + since.data();
+}
+
+std::string ReadHolder(int fd) {
+  std::array<char, 512> text{};
+  const ssize_t bytes = ::pread(fd, text.data(), text.size() - 1, 0);
+  const std::string holder = bytes > 0 ? text.data() : "";
+  return holder.empty() ? "another process" : holder;
+}
+
+}  // namespace
+
+OwnerLock::OwnerLock(const std::string& directory) {
+  const std::string path = directory + "/" + kLockName;
+  fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (fd_ < 0) throw StoreError("cannot open " + path + ": " + ErrnoText(errno));
+  if (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
+    const int error = errno;
+    const std::string holder = ReadHolder(fd_);
+    ::close(fd_);
+    if (error == EWOULDBLOCK) {
+      throw StoreError("the store " + directory + " is in use by " + holder);
+    }
+    throw StoreError("cannot lock " + path + ": " + ErrnoText(error));
+  }
+  const std::string text = DescribeThisProcess();
+  const bool written = ::ftruncate(fd_, 0) == 0 && ::pwrite(fd_, text.data(), text.size(), 0) ==
+                                                       static_cast<ssize_t>(text.size());
+  (void)written;  // a full disk: the lock holds all the same, only nameless
+}
+
+OwnerLock::~OwnerLock() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+void OwnerLock::ForgetInChild() {
+  ::close(fd_);
+  fd_ = -1;
+}
+
+}  // namespace kvtier

@@ -1,0 +1,24 @@
+#pragma once
+
+#include <string>
+
+namespace kvtier {
+
+// Ownership of a directory, held for the life of this object: one process at a time. Let go of by
+// the kernel when the process dies, however it dies.
+class OwnerLock {
+ public:
+  // Throws StoreError that names the holder when another store has the directory.
+  explicit OwnerLock(const std::string& directory);
+  ~OwnerLock();
+  OwnerLock(const OwnerLock&) = delete;
+  OwnerLock& operator=(const OwnerLock&) = delete;
+
+  // In a child after fork: gives up the copy of the descriptor that keeps the parent's lock alive.
+  void ForgetInChild();
+
+ private:
+  int fd_ = -1;
+};
+
+}  // namespace kvtier

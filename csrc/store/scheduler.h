@@ -1,0 +1,93 @@
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "catalog.h"
+#include "slot_io.h"
+
+namespace kvtier {
+
+using Clock = std::chrono::steady_clock;
+
+struct ReadTask {
+  std::uint64_t ticket;
+  Key key;
+  std::vector<Piece> pieces;
+  Placement placement;
+  Clock::time_point deadline;
+};
+
+struct WriteTask {
+  std::uint64_t ticket;
+  Key key;
+  Key parent;
+  std::vector<Piece> pieces;
+};
+
+// What the scheduler does with a task, and what happens to one that it will not run.
+class TaskRunner {
+ public:
+  virtual ~TaskRunner() = default;
+  virtual void Run(const ReadTask& task, SlotIo& io) = 0;
+  virtual void Run(const WriteTask& task, SlotIo& io) = 0;
+  virtual void Fail(const ReadTask& task, Status status) = 0;
+  virtual void Fail(const WriteTask& task, Status status) = 0;
+};
+
+struct SchedulerLimits {
+  int threads = 1;
+  int reads = 1;   // at once
+  int writes = 1;  // at once
+};
+
+// The queue of one directory and the threads that work it off: reads before writes, each kind in
+// the order given. Threads do blocking I/O, which every kernel and container allows; a few are
+// enough, as more requests at once only wait for one another in the disk. Thread-safe.
+class Scheduler {
+ public:
+  Scheduler(TaskRunner& runner, const SchedulerLimits& limits,
+            const std::function<SlotIo()>& make_io);
+  ~Scheduler();
+
+  void Submit(std::vector<ReadTask> tasks);
+  void Submit(std::vector<WriteTask> tasks);
+
+  // Ends queued reads whose deadline has passed; when the next one's is.
+  Clock::time_point ExpireReads(Clock::time_point now);
+  // Ends everything that is queued.
+  void FailQueued(Status status_of_reads, Status status_of_writes);
+  // Ends what is queued as cancelled, lets what runs end, and joins the threads.
+  void Stop();
+
+  std::size_t reads_queued() const;
+  std::size_t writes_queued() const;
+
+ private:
+  template <typename Task>
+  void Enqueue(std::vector<Task> tasks, std::deque<Task>& queue);
+  void Work(SlotIo io);
+  bool ReadReady() const { return !reads_.empty() && reads_running_ < limits_.reads; }
+  bool WriteReady() const { return !writes_.empty() && writes_running_ < limits_.writes; }
+  void RunRead(std::unique_lock<std::mutex>& lock, SlotIo& io);
+  void RunWrite(std::unique_lock<std::mutex>& lock, SlotIo& io);
+
+  TaskRunner& runner_;
+  const SchedulerLimits limits_;
+  mutable std::mutex mutex_;
+  std::condition_variable work_;
+  std::deque<ReadTask> reads_;  // these five are guarded by mutex_
+  std::deque<WriteTask> writes_;
+  int reads_running_ = 0;
+  int writes_running_ = 0;
+  bool stopping_ = false;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace kvtier

@@ -1,0 +1,135 @@
+#include "slot_io.h"
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+
+#include "align.h"
+#include "crc32c.h"
+
+namespace kvtier {
+namespace {
+
+bool IsAlignedAddress(const std::byte* address) {
+  return IsAligned(reinterpret_cast<std::uintptr_t>(address));
+}
+
+// True if a transfer can go straight to the pieces: all begin on a block, and all but the last are
+// whole blocks.
+bool CanGoStraight(std::span<const Piece> pieces) {
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    if (!IsAlignedAddress(pieces[i].data)) return false;
+    if (i + 1 < pieces.size() && !IsAligned(pieces[i].bytes)) return false;
+  }
+  return true;
+}
+
+std::uint32_t ChecksumOf(std::span<const Piece> pieces) {
+  std::uint32_t crc = 0;
+  for (const Piece& piece : pieces) crc = Crc32c({piece.data, piece.bytes}, crc);
+  return crc;
+}
+
+std::optional<Corruption> CompareHeaders(const SlotHeader& found, const SlotHeader& wanted) {
+  switch (Check(found)) {
+    case Wholeness::kForeign:
+    case Wholeness::kDamaged:
+      return Corruption::kHeader;
+    case Wholeness::kOtherVersion:
+      return Corruption::kVersion;
+    case Wholeness::kWhole:
+      break;
+  }
+  if (found.name_space != wanted.name_space) return Corruption::kNamespace;
+  if (found.uuid != wanted.uuid) return Corruption::kForeign;
+  if (found.key != wanted.key) return Corruption::kKey;
+  if (found.sequence != wanted.sequence) return Corruption::kSequence;
+  if (found.payload_bytes != wanted.payload_bytes) return Corruption::kLength;
+  return std::nullopt;
+}
+
+}  // namespace
+
+const char* CorruptionName(Corruption cause) {
+  static constexpr const char* kNames[kCorruptions] = {"short",    "header",    "version",
+                                                       "foreign",  "namespace", "key",
+                                                       "sequence", "length",    "checksum"};
+  return kNames[static_cast<std::size_t>(cause)];
+}
+
+std::span<std::byte> BlockBuffer::Get(std::size_t bytes) {
+  if (bytes > bytes_) {
+    const std::size_t rounded = RoundUp(bytes, kBlockBytes);
+    void* memory = std::aligned_alloc(kBlockBytes, rounded);
+    if (memory == nullptr) throw std::bad_alloc();
+    memory_.reset(static_cast<std::byte*>(memory));
+    bytes_ = rounded;
+  }
+  return {memory_.get(), bytes};
+}
+
+void SlotIo::Arrange(std::span<const Piece> pieces, std::uint64_t payload_bytes) {
+  transfer_.clear();
+  transfer_.push_back({header_block_.Get(kBlockBytes).data(), kBlockBytes});
+  bounced_ = !CanGoStraight(pieces);
+  tail_ = {};
+  if (bounced_) {
+    payload_ = bounce_.Get(RoundUp(payload_bytes, kBlockBytes));
+    transfer_.push_back({payload_.data(), payload_.size()});
+    return;
+  }
+  for (const Piece& piece : pieces) transfer_.push_back({piece.data, piece.bytes});
+  const std::size_t odd = payload_bytes % kBlockBytes;
+  if (odd == 0) return;
+  transfer_.back().iov_len -= odd;
+  tail_ = tail_block_.Get(kBlockBytes);
+  transfer_.push_back({tail_.data(), tail_.size()});
+}
+
+IoStatus SlotIo::Write(std::uint64_t slot, SlotHeader header, std::span<const Piece> pieces) {
+  Arrange(pieces, header.payload_bytes);
+  header.uuid = uuid_;
+  header.payload_checksum = ChecksumOf(pieces);
+  Seal(header);
+  const auto block = header_block_.Get(kBlockBytes);
+  std::ranges::fill(block, std::byte{0});
+  std::memcpy(block.data(), &header, sizeof header);
+  if (bounced_) {
+    std::byte* at = payload_.data();
+    for (const Piece& piece : pieces) at = std::copy_n(piece.data, piece.bytes, at);
+    std::fill(at, payload_.data() + payload_.size(), std::byte{0});
+  } else if (!tail_.empty()) {
+    const std::size_t odd = header.payload_bytes % kBlockBytes;
+    const Piece& last = pieces.back();
+    std::byte* at = std::copy_n(last.data + last.bytes - odd, odd, tail_.data());
+    std::fill(at, tail_.data() + tail_.size(), std::byte{0});
+  }
+  return segments_.Write(slot, transfer_);
+}
+
+ReadOutcome SlotIo::Read(std::uint64_t slot, const SlotHeader& wanted,
+                         std::span<const Piece> pieces) {
+  Arrange(pieces, wanted.payload_bytes);
+  const IoStatus io = segments_.Read(slot, transfer_);
+  if (io.IsShort()) return {io, Corruption::kShort};
+  if (!io.ok()) return {io, std::nullopt};
+  SlotHeader found;
+  std::memcpy(&found, header_block_.Get(kBlockBytes).data(), sizeof found);
+  SlotHeader expected = wanted;
+  expected.uuid = uuid_;
+  if (const auto difference = CompareHeaders(found, expected)) return {io, difference};
+  if (bounced_) {
+    const std::byte* at = payload_.data();
+    for (const Piece& piece : pieces) {
+      std::copy_n(at, piece.bytes, piece.data);
+      at += piece.bytes;
+    }
+  } else if (!tail_.empty()) {
+    const std::size_t odd = wanted.payload_bytes % kBlockBytes;
+    std::copy_n(tail_.data(), odd, pieces.back().data + pieces.back().bytes - odd);
+  }
+  if (ChecksumOf(pieces) != found.payload_checksum) return {io, Corruption::kChecksum};
+  return {io, std::nullopt};
+}
+
+}  // namespace kvtier
