@@ -10,10 +10,12 @@ import argparse
 import logging
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import zmq
 
+from kvtier_engine._store import Arena
 from kvtier_engine.config import EngineConfig, load_config
 from kvtier_engine.core.connection import Connection
 from kvtier_engine.core.engine import Engine
@@ -57,7 +59,7 @@ class Start:
         ranks = RankSet(context, config.run_dir, config.parallel.tensor_parallel)
         ranks.start(self._config_file, memory.fd if memory else None)
         arena = memory.arena if memory else None
-        ranks.ready(load_runner(config, 0, arena, self._progress("model")))
+        ranks.ready(load_runner(config, 0, arena, self._loading(arena)))
         manager = self._open_cache(memory, space)
         warm_up(ranks, config, self._progress("warmup"))
         scheduler = Scheduler(config.scheduler, manager, space, spec.eos_ids)
@@ -65,9 +67,6 @@ class Start:
 
     def _open_cache(self, memory: HostMemory | None, space: bytes) -> KvManager:
         config = self._config
-        if memory is not None:
-            arena = memory.arena
-            self._progress("l2")(arena.populated_bytes, arena.mapped_bytes)
         host = open_host(memory)
         disk = open_disk(config, space) if host is not None else None
         if disk is not None:
@@ -81,7 +80,18 @@ class Start:
             prefix_reuse=config.cache.prefix_reuse,
         )
 
-    def _progress(self, stage: str) -> "Stage":
+    def _loading(self, arena: Arena | None) -> Callable[[int, int], None]:
+        """Progress of the weights, and of the arena that is populated meanwhile."""
+        model, l2 = self._progress("model"), self._progress("l2")
+
+        def report(done: int, total: int) -> None:
+            model(done, total)
+            if arena is not None:
+                l2(arena.populated_bytes, arena.mapped_bytes)
+
+        return report
+
+    def _progress(self, stage: str) -> Stage:
         return Stage(self._connection, stage)
 
 

@@ -16,6 +16,7 @@ from kvtier_engine.messages import Abort, FinishReason, Generate, Output, Output
 log = logging.getLogger(__name__)
 
 STATS_INTERVAL_S = 1.0
+CHECK_INTERVAL_S = 10.0  # at most so often, and only while nothing moves
 FLUSH_S_MAX = 30.0  # how long a clean stop waits for the disk to take what L2 holds
 
 
@@ -28,7 +29,8 @@ class Loop:
         self._ranks = ranks
         self._stopping = False
         self._stats_due = 0.0
-        self._was_busy = True
+        self._check_due = 0.0
+        self._was_quiet = False
         self._poller = zmq.Poller()
         self._poller.register(connection.socket, zmq.POLLIN)
         if engine.manager.disk is not None:
@@ -42,8 +44,10 @@ class Loop:
         while not self._stopping:
             outputs = self._take_messages()
             busy, computed = self._engine.step()
-            self._connection.send_outputs(Outputs(outputs + computed))
-            self._report(busy)
+            outputs += computed
+            # Before the outputs: who has an answer finds the metrics that belong to it.
+            self._report(busy, any(output.finish for output in outputs))
+            self._connection.send_outputs(Outputs(outputs))
             if not busy and not self._stopping:
                 self._rest()
         self._flush()
@@ -64,16 +68,18 @@ class Loop:
                     self.stop()
         return outputs
 
-    def _report(self, busy: bool) -> None:
-        """Statistics every second, and at once when work ends; checks while it is quiet."""
+    def _report(self, busy: bool, ended: bool) -> None:
+        """Statistics every second, when a request has ended, and when all has come to rest."""
         now = time.monotonic()
-        fell_idle = self._was_busy and not busy
-        self._was_busy = busy
-        if now >= self._stats_due or fell_idle:
+        quiet = not busy and self._engine.manager.idle
+        fell_quiet = quiet and not self._was_quiet
+        self._was_quiet = quiet
+        if ended or fell_quiet or now >= self._stats_due:
             self._stats_due = now + STATS_INTERVAL_S
             self._ranks.check_alive()
             self._connection.send(collect(self._engine.scheduler, self._engine.manager))
-        if fell_idle:
+        if fell_quiet and now >= self._check_due:
+            self._check_due = now + CHECK_INTERVAL_S
             self._engine.scheduler.check()
 
     def _rest(self) -> None:

@@ -55,6 +55,8 @@ def _add_host(manager: KvManager, counters: dict[str, float], gauges: dict[str, 
         'pages_held{tier="l2"}': host.held,
         'pages_pinned{tier="l2"}': host.pinned,
         "offloads_in_flight": offloader.in_flight,
+        "l2_populated_bytes": host.populated_bytes,
+        "l2_mapped_bytes": host.mapped_bytes,
     }
 
 

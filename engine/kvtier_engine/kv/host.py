@@ -37,6 +37,15 @@ class HostTier:
         return self._arena.slots
 
     @property
+    def populated_bytes(self) -> int:
+        """Bytes of the arena that have memory behind them; grows after the start."""
+        return self._arena.populated_bytes
+
+    @property
+    def mapped_bytes(self) -> int:
+        return self._arena.mapped_bytes
+
+    @property
     def held(self) -> int:
         """Slots that hold a page."""
         return len(self._slot_of)
