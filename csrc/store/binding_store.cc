@@ -78,13 +78,22 @@ void BindValues(py::module_& module) {
       .def(py::init([](std::uint64_t ticket, const py::bytes& key, const PieceList& pieces) {
              return GetRequest{ticket, ToKey(key), ToPieces(pieces)};
            }),
-           py::arg("ticket"), py::arg("key"), py::arg("pieces"));
+           py::arg("ticket"), py::arg("key"), py::arg("pieces"))
+      .def_readonly("ticket", &GetRequest::ticket)
+      .def_property_readonly("key", [](const GetRequest& get) { return FromKey(get.key); })
+      .def_property_readonly("pieces",
+                             [](const GetRequest& get) { return FromPieces(get.pieces); });
   py::class_<PutRequest>(module, "Put")
       .def(py::init([](std::uint64_t ticket, const py::bytes& key, const py::bytes& parent,
                        const PieceList& pieces) {
              return PutRequest{ticket, ToKey(key), ToKey(parent), ToPieces(pieces)};
            }),
-           py::arg("ticket"), py::arg("key"), py::arg("parent"), py::arg("pieces"));
+           py::arg("ticket"), py::arg("key"), py::arg("parent"), py::arg("pieces"))
+      .def_readonly("ticket", &PutRequest::ticket)
+      .def_property_readonly("key", [](const PutRequest& put) { return FromKey(put.key); })
+      .def_property_readonly("parent", [](const PutRequest& put) { return FromKey(put.parent); })
+      .def_property_readonly("pieces",
+                             [](const PutRequest& put) { return FromPieces(put.pieces); });
   py::class_<DirectorySpec>(module, "DirectorySpec")
       .def(py::init([](std::string path, std::uint64_t capacity_bytes) {
              return DirectorySpec{std::move(path), capacity_bytes};
