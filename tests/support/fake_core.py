@@ -7,7 +7,6 @@ In a thread (`FakeCore`) for tests of the API, or as a process (`python fake_cor
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 import threading
@@ -27,11 +26,11 @@ from kvtier_engine.messages import (
     Outputs,
     Progress,
     Shutdown,
-    Stats,
     ToCore,
     TokenLogprob,
     ToServer,
 )
+from kvtier_engine.process import die_with_parent
 
 POLL_MS = 1000
 
@@ -174,25 +173,24 @@ def _logprobs(tokens: list[int], top: int | None) -> list[TokenLogprob] | None:
 
 
 def main() -> int:
-    """As a process: ready at once, then as `--behaviour` says."""
+    """As a process: ends at once with status 7 (`exit`), says that it cannot go on (`fail`),
+    or is ready at once and echoes until told to stop."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--socket", required=True)
     parser.add_argument("--behaviour", default="echo")
-    options, _ = parser.parse_known_args()
+    parser.add_argument("--parent-pid", type=int, required=True)
+    options = parser.parse_args()
+    die_with_parent(options.parent_pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if options.behaviour == "exit":
         return 7
-    core = FakeCore(options.socket, Script(ends=options.behaviour != "slow"))
+    core = FakeCore(options.socket)
     if options.behaviour == "fail":
         core.send(Failed("the weights are gone", "put them back"))
         core.close()
         return 1
-    if options.behaviour != "start":
-        core.be_ready()
-    core.send(Stats({"requests_total": 1}, {"running": 0}))
+    core.be_ready()
     core.wait_for(lambda seen: any(isinstance(each, Shutdown) for each in seen), 60)
-    if options.behaviour == "die":
-        os.kill(os.getpid(), signal.SIGKILL)
     core.close()
     return 0
 

@@ -4,6 +4,7 @@ and, beyond it, vLLM's."""
 from __future__ import annotations
 
 import logging
+import re
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -20,6 +21,7 @@ LOGPROBS_MAX = 20
 LOGIT_BIAS_MAX = 1024
 SALT_CHARS_MAX = 256
 SEED_BITS = 63
+TOKEN_ID = "^[0-9]{1,10}$"
 
 
 class WireModel(BaseModel):
@@ -75,9 +77,12 @@ def _token_id_keys(value: Any) -> Any:
     if len(value) > LOGIT_BIAS_MAX:
         raise ValueError(f"has {len(value)} tokens; at most {LOGIT_BIAS_MAX} are allowed")
     for key in value:
-        if not (key.isascii() and key.isdigit() and len(key) <= 10):
+        if re.match(TOKEN_ID, key) is None:
             raise ValueError(f"has the key `{key[:40]}`, which is not a token id")
     return {int(key): bias for key, bias in value.items()}
+
+
+TokenId = Annotated[int, Field(ge=0)]
 
 
 class StreamOptions(WireModel):
@@ -85,13 +90,17 @@ class StreamOptions(WireModel):
     continuous_usage_stats: bool = Field(default=False, description="Usage in every chunk.")
 
 
+_StopString = Annotated[str, Field(min_length=1, max_length=STOP_CHARS_MAX)]
+_StopStrings = Annotated[list[_StopString], Field(max_length=STOP_STRINGS_MAX)]
 StopStringsField = Annotated[
     list[str],
-    BeforeValidator(_stop_strings, json_schema_input_type=str | list[str]),
+    BeforeValidator(_stop_strings, json_schema_input_type=_StopString | _StopStrings),
 ]
+_TokenIdKey = Annotated[str, Field(pattern=TOKEN_ID)]
+_Bias = Annotated[float, Field(ge=-100, le=100)]
 LogitBias = Annotated[
-    dict[int, Annotated[float, Field(ge=-100, le=100)]],
-    BeforeValidator(_token_id_keys, json_schema_input_type=dict[str, float]),
+    dict[int, _Bias],
+    BeforeValidator(_token_id_keys, json_schema_input_type=dict[_TokenIdKey, _Bias]),
 ]
 
 
@@ -111,7 +120,7 @@ class GenerationFields(RequestModel):
     logit_bias: LogitBias = Field(default={})
     seed: int | None = Field(default=None, ge=-(1 << SEED_BITS), lt=1 << SEED_BITS)
     stop: StopStringsField = Field(default=[], description="The answer ends before any of these.")
-    stop_token_ids: list[int] = Field(default=[], max_length=STOP_IDS_MAX)
+    stop_token_ids: list[TokenId] = Field(default=[], max_length=STOP_IDS_MAX)
     include_stop_str_in_output: bool = False
     ignore_eos: bool = False
     skip_special_tokens: bool = Field(default=True, description="Hide special tokens in the text.")

@@ -11,13 +11,12 @@ CHAT_SCHEMA: dict[str, Any] = {
     "minItems": 1,
     "items": {
         "type": "object",
-        "required": ["role"],
+        "required": ["role", "content"],
         "properties": {
-            "role": {"type": "string"},
+            "role": {"type": "string", "minLength": 1},
             "content": {
                 "anyOf": [
                     {"type": "string"},
-                    {"type": "null"},
                     {
                         "type": "array",
                         "items": {

@@ -50,6 +50,9 @@ def _sentence(error: ErrorDetails) -> str:
         return f"`{place}` is missing"
     if error["type"] == "value_error":  # from our own validators: a sentence with the way out
         message = str(error["ctx"]["error"])
+        if message.startswith("["):  # inside the value: `messages[0].role`
+            inner, _, message = message.partition(" ")
+            place += inner
         return f"`{place}` {message}" if place else message
     if not place:
         return f"the body must be a JSON object, not {shown(error['input'])}"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from kvtier_engine.server.api.fields import LOGPROBS_MAX, GenerationFields, RequestModel
+from kvtier_engine.server.api.fields import LOGPROBS_MAX, GenerationFields, RequestModel, TokenId
 from kvtier_engine.server.api.messages import CHAT_SCHEMA, plain_messages
 
 Prompt = str | list[int]  # text, or token ids
@@ -36,9 +36,13 @@ _PROMPT_FORMS = (
     "token ids, and not empty"
 )
 
+T = TypeVar("T")
+_Many = Annotated[list[T], Field(min_length=1)]
+_Text = Annotated[str, Field(min_length=1)]
+_Ids = _Many[TokenId]
 Prompts = Annotated[
     list[Any],
-    BeforeValidator(_prompts, json_schema_input_type=str | list[str] | list[int] | list[list[int]]),
+    BeforeValidator(_prompts, json_schema_input_type=_Text | _Many[_Text] | _Ids | _Many[_Ids]),
 ]
 
 
@@ -131,4 +135,4 @@ class TokenizeRequest(RequestModel):
 
 
 class DetokenizeRequest(RequestModel):
-    tokens: list[int]
+    tokens: list[TokenId]
