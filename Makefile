@@ -83,8 +83,8 @@ format: build ## Rewrite the sources in the house style
 
 .PHONY: bench
 bench: build ## Measure this machine; prints tables for docs/benchmarks.md
-	$(BIN)/python -P benchmarks/engine.py
-	$(BIN)/python -P benchmarks/tiers.py
+	$(BIN)/python benchmarks/engine.py
+	$(BIN)/python benchmarks/tiers.py
 
 .PHONY: docs
 docs: build ## Generate the reference parts of docs/

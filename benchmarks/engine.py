@@ -1,6 +1,6 @@
 """Prefill and decode against transformers' generate: same weights, dtype, threads, one run.
 
-python -P benchmarks/engine.py [--rounds N]
+python benchmarks/engine.py [--rounds N]
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def main() -> None:
                     ours.append(engine_decode(engine, prompts))
                     theirs.append(peer.decode(prompts))
                 rows.append(_row(f"decode at {count}", ours, theirs))
-    print(describe_machine("python -P benchmarks/engine.py"))
+    print(describe_machine("python benchmarks/engine.py"))
     print(f"bf16, {THREADS} threads, medians of {rounds} interleaved rounds, tokens/s\n")
     print(table(["", "kvtier", "transformers generate", "ratio"], rows))
 

@@ -3,7 +3,7 @@
 Asks 100 natural prompts (docstrings of the standard library) for 64 tokens: cold, from
 L1, from L2 (an engine that adopts the launcher's memory) and from L3 (a new one).
 
-python -P benchmarks/same_answers.py [--prompts N] [--concurrent N] [--attention BACKEND]
+python benchmarks/same_answers.py [--prompts N] [--concurrent N] [--attention BACKEND]
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def main() -> None:
             results["L2"] = ask_all(engine, prompts, args.concurrent)
         with running_engine(config) as engine:
             results["L3"] = ask_all(engine, prompts, args.concurrent)
-    print(describe_machine("python -P benchmarks/same_answers.py"))
+    print(describe_machine("python benchmarks/same_answers.py"))
     print(f"{args.prompts} prompts, 64 greedy tokens, {args.concurrent} at once after cold\n")
     rows = []
     for place in ("L1", "L2", "L3"):

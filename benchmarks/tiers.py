@@ -1,6 +1,6 @@
 """Time to first token of one long prompt: cold, and from L1, L2 and L3.
 
-python -P benchmarks/tiers.py [--tokens N] [--rounds N] [--disk DIR]
+python benchmarks/tiers.py [--tokens N] [--rounds N] [--disk DIR]
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def main() -> None:
         config = configure(folder, run_dir, Path(disk) / "l3", args.tokens)
         runs = [measure(config, args.tokens, 1000 * turn) for turn in range(args.rounds)]
         megabytes = config.cache.geometry.token_bytes * args.tokens / 1e6
-    print(describe_machine("python -P benchmarks/tiers.py"))
+    print(describe_machine("python benchmarks/tiers.py"))
     print(f"TTFT of {args.tokens} tokens ({megabytes:.0f} MB of KV), bf16, {args.rounds} rounds\n")
     rows = []
     for place in ("cold", "L1", "L2", "L3"):

@@ -1,4 +1,4 @@
-"""The engine: `python -P -m kvtier_engine --config FILE`.
+"""The engine: `python -P -m kvtier_engine --config FILE [--parent-pid PID]`.
 
 Exit status: 0 stopped as asked, 1 failed, 2 the configuration is wrong, 3 the address
 cannot be listened on.
@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from kvtier_engine.config import EngineConfig, load_config
 from kvtier_engine.log import set_up_logging
+from kvtier_engine.process import die_with_parent
 from kvtier_engine.server.core_process import CoreProcess
 from kvtier_engine.server.listener import AddressFile, ListenError, listen
 from kvtier_engine.server.serve import Server
@@ -36,7 +37,11 @@ class BadConfig(Exception):
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="kvtier_engine", description="The kvtier engine.")
     parser.add_argument("--config", type=Path, required=True, help="JSON that kvtier wrote")
-    file: Path = parser.parse_args(arguments).config
+    parser.add_argument("--parent-pid", type=int, help="end when this process, our parent, ends")
+    options = parser.parse_args(arguments)
+    if options.parent_pid is not None:
+        die_with_parent(options.parent_pid)
+    file: Path = options.config
     try:
         config = _load(file)
         endpoint = _endpoint(config.run_dir)

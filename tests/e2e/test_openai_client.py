@@ -159,7 +159,7 @@ def test_cancel_in_the_middle_frees_the_pages(client, engine):
     for number, _ in enumerate(stream):
         if number == 3:
             break
-    assert engine.metric("pages_held", tier="l1") > 0
+    wait_for(lambda: engine.metric("pages_held", tier="l1") > 0, "pages in use")
     stream.close()
     wait_for(lambda: engine.metric("requests_running") == 0, "the request to be cancelled", 20)
     engine.wait_idle()
