@@ -42,8 +42,8 @@ class Delta(msgspec.Struct):
     def extend(self, later: Delta) -> None:
         """Appends what came after this delta."""
         self.text += later.text
-        self.token_ids = self.token_ids + later.token_ids
-        self.logprobs = self.logprobs + later.logprobs
+        self.token_ids.extend(later.token_ids)
+        self.logprobs.extend(later.logprobs)
         self.finish, self.stop_reason = later.finish, later.stop_reason
 
 

@@ -22,7 +22,7 @@ from kvtier_engine.server.errors import InternalError, Unavailable
 from kvtier_engine.server.lifecycle import RETRY_DRAINING_S, Lifecycle, Status
 from kvtier_engine.server.metrics import Metrics
 from kvtier_engine.server.service import Service
-from kvtier_engine.server.text.tokenizer import Tokenizer, TokenizerError
+from kvtier_engine.server.text.tokenizer import Tokenizer, TokenizerError, preload
 
 log = logging.getLogger(__name__)
 
@@ -63,12 +63,13 @@ class Server:
         serving = asyncio.create_task(http.serve([self._listener]))
         talking = asyncio.create_task(self._core.run())
         ended = asyncio.create_task(self._process.ended())
+        importing = asyncio.create_task(asyncio.to_thread(preload))
         try:
             return await self._serve(serving, talking, ended)
         finally:
             http.should_exit = True
             await asyncio.wait({serving})
-            await _cancel(talking, ended, self._opening)
+            await _cancel(talking, ended, importing, self._opening)
             self._core.close()
             self._service.close()
 

@@ -86,6 +86,19 @@ class TestDisconnect:
         server.core.wait_for(lambda seen: bool(server.core.aborted))
         assert [name[-2:] for name in server.core.aborted] == ["-1"]
 
+    def test_a_stop_string_ends_its_sequence_at_once(self, server: Running, tokenizer) -> None:
+        """Not only when the other answers of the request have ended too."""
+        ids = tokenizer.encode("go on. STOP", special=False)
+
+        def by_place(request: Generate) -> Script:
+            return Script(tokens=ids if request.request_id.endswith("-0") else [40], ends=False)
+
+        server.core.choose = by_place
+        with self.send(server, n=2, stop=" STOP"):
+            server.core.wait_for(lambda seen: bool(server.core.aborted))
+            assert [name[-2:] for name in server.core.aborted] == ["-0"]
+            server.wait(lambda: server.metric("requests_in_flight") == 1, "its place to be free")
+
     def test_late_outputs_of_an_aborted_sequence_go_nowhere(self, server: Running) -> None:
         with self.send(server):
             server.core.wait_for(lambda seen: bool(server.core.requests))

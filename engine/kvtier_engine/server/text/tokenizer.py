@@ -35,6 +35,11 @@ _RESERVED = frozenset(
 )
 
 
+def preload() -> None:
+    """Imports transformers, which takes most of a second, while the core loads the model."""
+    from transformers import PreTrainedTokenizerFast  # noqa: F401
+
+
 class TokenizerError(Exception):
     """The model's tokenizer cannot be used; the message is a sentence for the operator."""
 
@@ -71,7 +76,7 @@ class Tokenizer:
                 f"`{folder}` has no tokenizer.json; write one with "
                 f"`AutoTokenizer.from_pretrained(folder).save_pretrained(folder)` of transformers"
             )
-        from transformers import PreTrainedTokenizerFast  # takes most of a second
+        from transformers import PreTrainedTokenizerFast
 
         try:
             return cls(PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True))
