@@ -1,4 +1,4 @@
-"""`python -P -m kvtier_ops`: the `kvtier` command where its script is not on the path."""
+"""`python -m kvtier_ops`: the command `kvtier`."""
 
 from kvtier_ops.cli import main
 

@@ -13,13 +13,16 @@ from typing import Annotated, Any
 import typer
 
 from kvtier_ops import models
+from kvtier_ops.doctor import report
+from kvtier_ops.doctor.examine import examine
 from kvtier_ops.errors import REPORT_URL, BadInput, ExitCode, Interrupted, KvtierError, Problem
 from kvtier_ops.launch import launch as launch_profile
 from kvtier_ops.model_registry import REGISTERED
 from kvtier_ops.paths import abbreviate
 from kvtier_ops.plan.report import render_plan
-from kvtier_ops.prepare import prepare
+from kvtier_ops.prepare import prepare_at
 from kvtier_ops.profile import load_profile
+from kvtier_ops.profile_render import json_schema, profile_as_yaml, resolve
 from kvtier_ops.terminal import Terminal
 from kvtier_ops.units import format_bytes
 
@@ -35,7 +38,9 @@ app = typer.Typer(
 model_app = typer.Typer(
     help="Pull and find the models that kvtier knows by name.", no_args_is_help=True
 )
+profile_app = typer.Typer(help="Check and show profiles.", no_args_is_help=True)
 app.add_typer(model_app, name="model")
+app.add_typer(profile_app, name="profile")
 
 ProfilePath = Annotated[Path, typer.Argument(metavar="PROFILE", help="The profile, a YAML file.")]
 Overrides = Annotated[
@@ -70,16 +75,60 @@ def _root(
 def plan(profile: ProfilePath, overrides: Overrides = None, as_json: AsJson = False) -> int:
     """Say what this host can hold, and why. Exit code 3: it does not fit."""
     terminal = Terminal()
-    file = load_profile(profile, overrides or [])
-    try:
-        made = prepare(file).plan
-    except KvtierError as error:
-        error.locate(file.place_of)
-        raise
+    made = prepare_at(load_profile(profile, overrides or [])).plan
     text = (
         json.dumps(made.as_json(), indent=2) if as_json else render_plan(made, terminal.out.width)
     )
     terminal.data(text)
+    return ExitCode.OK
+
+
+@app.command()
+def doctor(
+    profile: Annotated[
+        Path | None, typer.Argument(metavar="[PROFILE]", help="Check the host for this profile.")
+    ] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> int:
+    """Say what is wrong with this host, and what mends it.
+
+    Exit code 0: all checks pass, 3: one failed, 4: there are warnings only.
+    """
+    terminal = Terminal()
+    findings = examine(load_profile(profile, overrides or []) if profile else None)
+    text = json.dumps(report.as_json(findings), indent=2) if as_json else ""
+    terminal.data(text or report.render(findings, terminal.out.width))
+    return report.exit_code(findings)
+
+
+@profile_app.command("validate")
+def validate_profile(profile: ProfilePath, overrides: Overrides = None) -> int:
+    """Read a profile and say everything that is wrong with it."""
+    load_profile(profile, overrides or [])
+    Terminal().note(f"{profile} is valid")
+    return ExitCode.OK
+
+
+@profile_app.command("show")
+def show_profile(
+    profile: ProfilePath,
+    overrides: Overrides = None,
+    resolved: Annotated[
+        bool, typer.Option("--resolved", help="With the sizes that `kvtier plan` chooses here.")
+    ] = False,
+) -> int:
+    """Print the profile with every field, defaults included."""
+    file = load_profile(profile, overrides or [])
+    shown = resolve(file.profile, prepare_at(file).plan) if resolved else file.profile
+    Terminal().data(profile_as_yaml(shown).rstrip())
+    return ExitCode.OK
+
+
+@profile_app.command("schema")
+def show_schema() -> int:
+    """Print the profile's JSON Schema, for editors."""
+    Terminal().data(json.dumps(json_schema(), indent=2))
     return ExitCode.OK
 
 

@@ -23,16 +23,27 @@ _STRING, _ARRAY = 8, 9
 _ENTRIES_MAX = 1_000_000
 _ITEMS_MAX = 100_000_000
 _ARRAY_DEPTH_MAX = 4
+_ALIGNMENT_DEFAULT = 32
 
 Value = int | float | bool | str
 
 
 @dataclass(frozen=True)
+class Tensor:
+    """One tensor's entry; `offset` is from the beginning of the data."""
+
+    elements: int
+    kind: int  # GGML's number of the quantization
+    offset: int
+
+
+@dataclass(frozen=True)
 class GgufHeader:
-    """`metadata` leaves arrays out. `tensors`: name -> number of elements."""
+    """`metadata` leaves arrays out. `end`: where the header ends, in bytes."""
 
     metadata: dict[str, Value] = field(default_factory=dict)
-    tensors: dict[str, int] = field(default_factory=dict)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    end: int = 0
 
 
 def read_gguf_header(path: Path) -> GgufHeader:
@@ -47,6 +58,21 @@ def read_gguf_header(path: Path) -> GgufHeader:
             f"`{path}` is damaged: its GGUF header is cut off or senseless",
             "download the model again",
         ) from error
+
+
+def expected_bytes(path: Path) -> int:
+    """How long the file must be for its last tensor to be whole. Raises ModelError."""
+    from gguf.constants import GGML_QUANT_SIZES  # takes a moment: numpy
+
+    header = read_gguf_header(path)
+    alignment = int(header.metadata.get("general.alignment", _ALIGNMENT_DEFAULT))
+    begin = -(-header.end // alignment) * alignment
+    sizes = {int(kind): size for kind, size in GGML_QUANT_SIZES.items()}
+    ends = [begin]
+    for tensor in header.tensors.values():
+        block_elements, block_bytes = sizes.get(tensor.kind, (1, 0))
+        ends.append(begin + tensor.offset + tensor.elements // block_elements * block_bytes)
+    return max(ends)
 
 
 @dataclass
@@ -72,7 +98,8 @@ class _Cursor:
             value = self.value(int(self.fixed("<I")))
             if value is not None:
                 metadata[name] = value
-        return GgufHeader(metadata, dict(self.tensor() for _ in range(tensor_count)))
+        tensors = dict(self.tensor() for _ in range(tensor_count))
+        return GgufHeader(metadata, tensors, self.at)
 
     def fixed(self, layout: str) -> int | float | bool:
         value: int | float | bool = struct.unpack_from(layout, self.view, self.at)[0]
@@ -111,16 +138,13 @@ class _Cursor:
         else:
             self.at += length * struct.calcsize(_layout(kind))
 
-    def tensor(self) -> tuple[str, int]:
-        """Name and elements; the type and the offset are passed over."""
+    def tensor(self) -> tuple[str, Tensor]:
         name = self.text()
         dimensions = int(self.fixed("<I"))
         if dimensions > 8:
             raise ValueError(f"{dimensions} dimensions")
         elements = math.prod(int(self.fixed("<Q")) for _ in range(dimensions))
-        self.fixed("<I")
-        self.fixed("<Q")
-        return name, elements
+        return name, Tensor(elements, int(self.fixed("<I")), int(self.fixed("<Q")))
 
 
 def _layout(kind: int) -> str:

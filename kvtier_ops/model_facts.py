@@ -126,7 +126,11 @@ def _read_gguf(path: Path) -> tuple[_Shape, str, int]:
     header = read_gguf_header(path)
     name = str(header.metadata.get("general.architecture", "GGUF without an architecture"))
     architecture = _GGUF_ARCHITECTURES.get(name, name)
-    return _Shape(path, _as_config(header, name)), architecture, sum(header.tensors.values())
+    return _Shape(path, _as_config(header, name)), architecture, _elements(header)
+
+
+def _elements(header: GgufHeader) -> int:
+    return sum(tensor.elements for tensor in header.tensors.values())
 
 
 def _as_config(header: GgufHeader, name: str) -> dict[str, Any]:
@@ -144,5 +148,5 @@ def _as_config(header: GgufHeader, name: str) -> dict[str, Any]:
     values = {ours: header.metadata.get(f"{name}.{theirs}") for ours, theirs in names.items()}
     embedding = header.tensors.get("token_embd.weight")
     if values["vocab_size"] is None and embedding and isinstance(values["hidden_size"], int):
-        values["vocab_size"] = embedding // max(1, values["hidden_size"])
+        values["vocab_size"] = embedding.elements // max(1, values["hidden_size"])
     return values

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kvtier_ops.errors import KvtierError
 from kvtier_ops.host import Host, probe
 from kvtier_ops.model_facts import ModelFacts, read_model
 from kvtier_ops.models import find_model
@@ -24,3 +25,12 @@ def prepare(file: ProfileFile) -> Prepared:
     model = read_model(find_model(profile.model.path), profile.model.dtype)
     host = probe(directories=profile.tiers.l3.directories)
     return Prepared(host, model, make_plan(profile, host, model))
+
+
+def prepare_at(file: ProfileFile) -> Prepared:
+    """`prepare`, with the place in the profile in every error."""
+    try:
+        return prepare(file)
+    except KvtierError as error:
+        error.locate(file.place_of)
+        raise

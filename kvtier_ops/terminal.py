@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from types import TracebackType
 
 from rich.console import Console
@@ -50,12 +51,12 @@ class Terminal:
         return _Bars(self.err) if live else _Lines(self)
 
 
-class ProgressDisplay:
+class ProgressDisplay(ABC):
     """Stages that go from nothing to all, one after another or side by side."""
 
+    @abstractmethod
     def update(self, stage: str, done: int, total: int) -> None:
         """`done` of `total`, in whatever unit; the first call of a stage shows it."""
-        raise NotImplementedError
 
     def __enter__(self) -> ProgressDisplay:
         return self

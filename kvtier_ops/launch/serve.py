@@ -8,7 +8,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from kvtier_ops.errors import ExitCode, KvtierError
+from kvtier_ops.doctor import CHECKS, Context, Severity, run_checks
+from kvtier_ops.errors import ChecksFailed, ExitCode, KvtierError
 from kvtier_ops.launch.arena import create_arena
 from kvtier_ops.launch.engine_log import EngineLog
 from kvtier_ops.launch.engine_process import EngineProcess, engine_command, url_of
@@ -20,7 +21,7 @@ from kvtier_ops.models import is_complete, pull
 from kvtier_ops.paths import abbreviate
 from kvtier_ops.plan import Plan
 from kvtier_ops.plan.report import render_plan
-from kvtier_ops.prepare import prepare
+from kvtier_ops.prepare import Prepared, prepare
 from kvtier_ops.profile import ProfileFile, load_profile
 from kvtier_ops.terminal import Terminal
 
@@ -34,7 +35,9 @@ def launch(path: Path, overrides: Sequence[str], terminal: Terminal, *, dry_run:
         run_dir = open_run_dir(path)
         try:
             _pull_if_missing(file, terminal)
-            plan = prepare(file).plan
+            prepared = prepare(file)
+            _preflight(file, prepared)
+            plan = prepared.plan
             for warning in plan.warnings:
                 terminal.note(f"warning: {warning.id}: {warning.what}\nhint: {warning.hint}")
             return _serve(file, plan, run_dir, terminal)
@@ -51,6 +54,14 @@ def _pull_if_missing(file: ProfileFile, terminal: Terminal) -> None:
         terminal.note(f"pulling {model.name} into {abbreviate(model.folder)}")
         with terminal.progress() as progress:
             pull(model, progress.update)
+
+
+def _preflight(file: ProfileFile, prepared: Prepared) -> None:
+    """Raises ChecksFailed with every check of the doctor that fails for this profile."""
+    findings = run_checks(CHECKS, Context(file.profile, prepared))
+    failed = [f.problem() for f in findings if not f.ok and f.severity is Severity.FAILURE]
+    if failed:
+        raise ChecksFailed(failed)
 
 
 def _serve(file: ProfileFile, plan: Plan, run_dir: RunDir, terminal: Terminal) -> int:
