@@ -1,5 +1,5 @@
-// Small mathematics on vectors, the same operations for every element wherever it lies.
-// Included by isa_*.cc inside their namespaces, after simd_*.h.
+// Small mathematics on vectors, the same operations for every element wherever
+// it lies. Included by isa_*.cc inside their namespaces, after simd_*.h.
 
 using Float = Simd::Float;
 inline constexpr int kWidth = Simd::kWidth;
@@ -10,7 +10,8 @@ KVTIER_INLINE Float Exp2(Float x) {
   const Float clamped = Simd::Max(x, lowest);
   const Float whole = Simd::Round(clamped);
   const Float part = Simd::Sub(clamped, whole);
-  // 2^part on [-1/2, 1/2]: minimax in relative error, the constant term held at 1.
+  // 2^part on [-1/2, 1/2]: minimax in relative error, the constant term held
+  // at 1.
   Float power = Simd::Set(0.00132647268f);
   power = Simd::Fma(power, part, Simd::Set(0.00967151299f));
   power = Simd::Fma(power, part, Simd::Set(0.0555073358f));
@@ -22,10 +23,11 @@ KVTIER_INLINE Float Exp2(Float x) {
 
 // e^x for x <= 88, 0 below -87.3.
 KVTIER_INLINE Float Exp(Float x) {
-  // x * log2(e) as a whole number and a rest, the rest from x in two steps: one product
-  // would lose the low bits of a large x.
+  // x * log2(e) as a whole number and a rest, the rest from x in two steps: one
+  // product would lose the low bits of a large x.
   const Float whole = Simd::Round(Simd::Mul(x, Simd::Set(1.44269502f)));
-  const Float clamped = Simd::Max(Simd::Min(whole, Simd::Set(127.0f)), Simd::Set(-126.0f));
+  const Float clamped =
+      Simd::Max(Simd::Min(whole, Simd::Set(127.0f)), Simd::Set(-126.0f));
   Float rest = Simd::Fma(clamped, Simd::Set(-0.693145752f), x);
   rest = Simd::Fma(clamped, Simd::Set(-1.42860677e-06f), rest);
   const Float scaled = Simd::Mul(rest, Simd::Set(1.44269502f));
@@ -40,13 +42,14 @@ KVTIER_INLINE Float Exp(Float x) {
   return Simd::SelectLess(x, Simd::Set(-87.3f), Simd::Zero(), value);
 }
 
-// The sum of a vector's elements: halves added until one is left. Attention's two kernels
-// rely on this order.
+// The sum of a vector's elements: halves added until one is left. Attention's
+// two kernels rely on this order.
 KVTIER_INLINE float Sum(Float vector) {
   float lane[kWidth];
   Simd::Store(lane, vector);
   for (int half = kWidth / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
+    for (int i = 0; i < half; ++i)
+      lane[i] += lane[i + half];
   }
   return lane[0];
 }
@@ -54,8 +57,32 @@ KVTIER_INLINE float Sum(Float vector) {
 KVTIER_INLINE float Largest(Float vector) {
   float lane[kWidth];
   Simd::Store(lane, vector);
-  for (int i = 1; i < kWidth; ++i) lane[0] = lane[i] > lane[0] ? lane[i] : lane[0];
+  for (int i = 1; i < kWidth; ++i)
+    lane[0] = lane[i] > lane[0] ? lane[i] : lane[0];
   return lane[0];
+}
+
+// Element j of vectors[i] becomes element i of vectors[j]. Moves bits only.
+KVTIER_INLINE void Transpose(Float (&vectors)[kWidth]) {
+#pragma GCC unroll 4
+  for (int step = 1; step < kWidth; step *= 2) {
+    Float shuffled[kWidth];
+#pragma GCC unroll 8
+    for (int i = 0; i < kWidth / 2; ++i) {
+      Simd::Interleave(vectors[i], vectors[i + kWidth / 2], shuffled[2 * i],
+                       shuffled[2 * i + 1]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kWidth; ++i)
+      vectors[i] = shuffled[i];
+  }
+}
+
+// kWidth pairs of bfloat16 as they are.
+KVTIER_INLINE Float LoadRawPairs(const std::uint16_t *from) {
+  Float pairs;
+  __builtin_memcpy(&pairs, from, sizeof(pairs));
+  return pairs;
 }
 
 KVTIER_INLINE float FromBfloat(std::uint16_t value) {
@@ -69,8 +96,11 @@ KVTIER_INLINE float FromBfloat(std::uint16_t value) {
 KVTIER_INLINE std::uint16_t ToBfloat(float value) {
   std::uint32_t bits;
   __builtin_memcpy(&bits, &value, sizeof(bits));
-  if (value != value) return 0x7fc0;
+  if (value != value)
+    return 0x7fc0;
   return static_cast<std::uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-KVTIER_INLINE float RoundToBfloat(float value) { return FromBfloat(ToBfloat(value)); }
+KVTIER_INLINE float RoundToBfloat(float value) {
+  return FromBfloat(ToBfloat(value));
+}

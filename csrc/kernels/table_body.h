@@ -1,5 +1,5 @@
-// Includes every body for one instruction set and collects its kernels. The includer has
-// included its simd_*.h.
+// Includes every body for one instruction set and collects its kernels. The
+// includer has included its simd_*.h.
 
 // clang-format off: the order is that of dependence
 #include "math_body.h"
@@ -12,6 +12,7 @@
 // clang-format on
 
 inline constexpr KernelTable kTable = {
-    Simd::kLinearRows, LinearPack, LinearPanelTask, AttentionMany,  AttentionOne,
-    AttentionMerge,    RmsNormRow, SiluMulRow,      RopeWriteToken,
+    Simd::kLinearRows, LinearPack,   LinearPanelTask,
+    AttentionMany,     AttentionOne, AttentionMerge,
+    RmsNormRow,        SiluMulRow,   RopeWriteToken,
 };
