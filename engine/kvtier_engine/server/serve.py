@@ -55,6 +55,7 @@ class Server:
         self._stop = asyncio.Event()  # the first interrupt
         self._hurry = asyncio.Event()  # the second
         self._failed = asyncio.Event()  # the core, or the tokenizer, said that it cannot go on
+        self._importing: asyncio.Task[None] | None = None
         self._opening: asyncio.Task[None] | None = None
 
     async def run(self) -> int:
@@ -63,13 +64,13 @@ class Server:
         serving = asyncio.create_task(http.serve([self._listener]))
         talking = asyncio.create_task(self._core.run())
         ended = asyncio.create_task(self._process.ended())
-        importing = asyncio.create_task(asyncio.to_thread(preload))
+        self._importing = asyncio.create_task(asyncio.to_thread(preload))
         try:
             return await self._serve(serving, talking, ended)
         finally:
             http.should_exit = True
             await asyncio.wait({serving})
-            await _cancel(talking, ended, importing, self._opening)
+            await _cancel(talking, ended, self._opening, self._importing)
             self._core.close()
             self._service.close()
 
@@ -114,7 +115,9 @@ class Server:
 
     async def _open(self) -> None:
         """The core is ready: load the tokenizer, which may have been made by the core."""
+        assert self._importing is not None, "run() starts it"
         try:
+            await self._importing  # two threads may not import transformers at once
             folder = model_folder(self._config.model.path)
             tokenizer = await asyncio.to_thread(Tokenizer.load, folder)
         except TokenizerError as error:
