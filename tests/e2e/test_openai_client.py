@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +19,7 @@ from support.engine_process import (
     wait_for,
 )
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 MODEL = "smollm2-135m"
 CAPITAL = {"role": "user", "content": "What is the capital of France? Answer in one sentence."}
 
@@ -173,3 +177,19 @@ def test_mistakes_are_explained(client):
         client.completions.create(model=MODEL, prompt="Hello", max_tokens=5000)
     with pytest.raises(BadRequestError, match="temperature"):
         client.completions.create(model=MODEL, prompt="Hello", temperature=-1)
+
+
+def test_the_readme_s_examples_run(engine, capsys):
+    readme = (ROOT / "README.md").read_text()
+    [python] = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    exec(compile(python.replace("http://127.0.0.1:8000", engine.url), "README.md", "exec"), {})
+    assert "cached_tokens" in capsys.readouterr().out
+    [curl] = re.findall(r"^    (curl .*?}')$", readme, re.DOTALL | re.MULTILINE)
+    answer = subprocess.run(
+        curl.replace("http://127.0.0.1:8000", engine.url) + " --silent --show-error",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(answer.stdout)["choices"][0]["message"]["content"]

@@ -4,6 +4,7 @@ say that it came from there."""
 from __future__ import annotations
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from support.engine_process import (
     running_engine,
     start_engine,
 )
+
+from kvtier_engine._store import DirectorySpec, Store
 
 PROMPT_TOKENS = 640  # ten pages; nine can be reused, the last is computed for its logits
 REUSABLE = 576
@@ -134,3 +137,53 @@ def test_other_ranks_serve_from_the_cache_that_one_rank_filled(quickstart_model,
         warm, _ = ask(engine, 5)  # filled by three ranks
     with running_engine(config) as engine:
         assert ask(engine, 5) == (warm, {"l1": 0, "l2": 0, "l3": REUSABLE})
+
+
+def test_preempted_answers_are_the_answers_of_a_quiet_engine(quickstart_model, run_dir):
+    """Four answers outgrow L1 (16 pages; 6 each in the end): the youngest go to L2 and back.
+    In bf16, where a kernel that depended on the batch would be seen."""
+    config = engine_config(
+        quickstart_model,
+        run_dir,
+        model__dtype="bfloat16",
+        cache__l1__pages=16,
+        cache__l2__pages=64,
+        scheduler__max_context_tokens=1000,
+    )
+    prompts = [prompt(seed, 250) for seed in range(20, 24)]
+    with running_engine(config) as engine:
+        alone = [engine.complete(p, tokens=80)["choices"][0]["text"] for p in prompts]
+        assert engine.metric("preemptions_total") == 0
+    with running_engine(config) as engine:
+        with ThreadPoolExecutor(len(prompts)) as pool:
+            answers = pool.map(lambda p: engine.complete(p, tokens=80), prompts)
+        together = [answer["choices"][0]["text"] for answer in answers]
+        assert engine.metric("preemptions_total") > 0
+        assert engine.metric("restored_pages_total") > 0
+    assert together == alone
+
+
+@pytest.mark.parametrize("trouble", ["is a file", "is in use", "is for another model"])
+def test_an_engine_without_its_disk_serves_all_the_same(
+    quickstart_model, run_dir, tmp_path, trouble
+):
+    disk = tmp_path / "l3"
+    config = small_tiers(quickstart_model, run_dir, disk)
+    holder = None
+    if trouble == "is a file":
+        disk.write_text("not a directory")
+    else:
+        holder = open_store(disk, config.cache.page_bytes, b"another model!!!")
+    if holder and trouble == "is for another model":
+        holder.close()
+    with running_engine(config) as engine:
+        assert engine.metric("tier_up", tier="l3") == 0
+        assert engine.metric("tier_up", tier="l2") == 1
+        cold, _ = ask(engine, 6)
+        assert ask(engine, 6) == (cold, {"l1": REUSABLE, "l2": 0, "l3": 0})
+    assert "L3 is out of use" in engine.log.read_text()
+
+
+def open_store(folder: Path, page_bytes: int, namespace: bytes) -> Store:
+    directory = DirectorySpec(str(folder), 1 << 28)
+    return Store.open([directory], page_bytes=page_bytes, namespace=namespace)
