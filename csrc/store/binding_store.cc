@@ -119,6 +119,8 @@ void BindOptions(py::module_& module) {
       .def_readwrite("read_depth", &StoreOptions::read_depth)
       .def_readwrite("write_queue", &StoreOptions::write_queue)
       .def_readwrite("read_timeout_s", &StoreOptions::read_timeout_s)
+      .def_readwrite("stall_timeout_s", &StoreOptions::stall_timeout_s)
+      .def_readwrite("probe_interval_s", &StoreOptions::probe_interval_s)
       .def_readwrite("commit_interval_s", &StoreOptions::commit_interval_s)
       .def_readwrite("reserve_bytes", &StoreOptions::reserve_bytes);
 }
@@ -141,6 +143,7 @@ void BindStats(py::module_& module) {
       .def_readonly("timed_out_reads", &StoreStats::timed_out_reads)
       .def_readonly("io_errors", &StoreStats::io_errors)
       .def_readonly("degraded", &StoreStats::degraded)
+      .def_readonly("degraded_reason", &StoreStats::degraded_reason)
       .def_readonly("reads_queued", &StoreStats::reads_queued)
       .def_readonly("writes_queued", &StoreStats::writes_queued);
 }

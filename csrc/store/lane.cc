@@ -1,10 +1,18 @@
 #include "lane.h"
 
+#include <algorithm>
+#include <cerrno>
+
 namespace kvtier {
 namespace {
 
 // How long a disk that had no room for more slots is left alone.
 constexpr auto kGrowPause = std::chrono::seconds(1);
+
+constexpr int kProbeDoublingsMax = 5;
+
+// Memory that the caller gave and the kernel refuses says nothing about the disk.
+bool IsCallersFault(const IoStatus& status) { return status.error() == EFAULT; }
 
 std::chrono::nanoseconds Seconds(double seconds) {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(
@@ -45,20 +53,31 @@ void Lane::Run(const ReadTask& task, SlotIo& io) {
   wanted.sequence = task.placement.sequence;
   wanted.payload_bytes = shared_.pages.page_bytes;
   const ReadOutcome outcome = io.Read(task.placement.slot, wanted, task.pieces);
-  shared_.catalog.EndRead(task.placement, !outcome.ok());
+  shared_.catalog.EndRead(task.placement, ShouldDrop(outcome));
+  shared_.completions.Push(task.ticket, CountRead(outcome));
+}
+
+Status Lane::CountRead(const ReadOutcome& outcome) {
   Counters& counters = shared_.counters;
-  Status status = Status::kOk;
   if (outcome.ok()) {
+    reads_.Succeeded();
     ++counters.hits;
     counters.read_bytes += shared_.pages.page_bytes;
-  } else if (outcome.corruption) {
-    ++counters.corrupt[static_cast<std::size_t>(*outcome.corruption)];
-    status = Status::kCorrupt;
-  } else {
-    ++counters.io_errors;
-    status = Status::kIoError;
+    return Status::kOk;
   }
-  shared_.completions.Push(task.ticket, status);
+  if (outcome.corruption) {
+    ++counters.corrupt[static_cast<std::size_t>(*outcome.corruption)];
+    return Status::kCorrupt;
+  }
+  ++counters.io_errors;
+  if (!IsCallersFault(outcome.io)) ReadFailed(outcome.io.Text());
+  return Status::kIoError;
+}
+
+// A bad spot on the disk is not tried again; a disk that is gone keeps its pages.
+bool Lane::ShouldDrop(const ReadOutcome& outcome) const {
+  if (outcome.ok() || IsCallersFault(outcome.io)) return false;
+  return outcome.corruption.has_value() || !reads_.is_open();
 }
 
 void Lane::Fail(const ReadTask& task, Status status) {
@@ -81,32 +100,55 @@ void Lane::EndWrite(const WriteTask& task, Status status) {
 }
 
 Status Lane::WritePage(const WriteTask& task, SlotIo& io) {
-  const auto slot = TakeSlot();
-  if (!slot) {
-    shared_.catalog.AbandonWrite(task.key);
-    return Status::kNoRoom;
+  auto slot = TakeSlot();
+  IoStatus written(ENOSPC);
+  SlotHeader header{};
+  // On a file system that allocates at every write a full disk shows only here: once more, then,
+  // in the place of a page that has its blocks.
+  for (int attempt = 0; attempt < 2 && slot && written.IsNoSpace(); ++attempt) {
+    if (attempt > 0) {
+      shared_.catalog.ReturnFree(self_, *slot);
+      slot = shared_.catalog.TakeVictim(self_);
+      if (!slot) break;
+    }
+    header = MakeHeader(task);
+    written = io.Write(*slot, header, task.pieces);
   }
+  if (!written.ok()) {
+    if (slot) shared_.catalog.ReturnFree(self_, *slot);
+    shared_.catalog.AbandonWrite(task.key);
+    return CountFailedWrite(written);
+  }
+  writes_.Succeeded();
+  shared_.catalog.FinishWrite({self_, *slot, header.sequence}, task.key, task.parent);
+  shared_.counters.written_bytes += header.payload_bytes;
+  WakeCommitter();
+  return Status::kOk;
+}
+
+SlotHeader Lane::MakeHeader(const WriteTask& task) {
   SlotHeader header{};
   header.name_space = shared_.pages.name_space;
   header.key = task.key;
   header.parent = task.parent;
   header.sequence = shared_.next_sequence++;
   header.payload_bytes = shared_.pages.page_bytes;
-  const IoStatus written = io.Write(*slot, header, task.pieces);
-  if (!written.ok()) {
-    shared_.catalog.ReturnFree(self_, *slot);
-    shared_.catalog.AbandonWrite(task.key);
-    ++shared_.counters.io_errors;
-    return written.IsNoSpace() ? Status::kNoRoom : Status::kIoError;
-  }
-  shared_.catalog.FinishWrite({self_, *slot, header.sequence}, task.key, task.parent);
-  shared_.counters.written_bytes += header.payload_bytes;
+  return header;
+}
+
+Status Lane::CountFailedWrite(const IoStatus& written) {
+  if (written.IsNoSpace()) return Status::kNoRoom;
+  ++shared_.counters.io_errors;
+  if (!IsCallersFault(written)) WriteFailed(written.Text());
+  return Status::kIoError;
+}
+
+void Lane::WakeCommitter() {
   {
     const std::lock_guard lock(wake_mutex_);
     written_ = true;
   }
   wake_.notify_one();
-  return Status::kOk;
 }
 
 std::optional<std::uint64_t> Lane::TakeSlot() {
@@ -137,27 +179,95 @@ std::optional<std::string> Lane::Flush() {
   return std::exchange(commit_failure_, std::nullopt);
 }
 
-void Lane::CommitOnce() {
+bool Lane::CommitOnce() {
   const std::lock_guard lock(commit_mutex_);
+  commit_begun_ = Clock::now().time_since_epoch().count();
   const IoStatus status = volume_->Commit(shared_.catalog, self_);
-  if (status.ok()) return;
+  commit_begun_ = 0;
+  if (status.ok()) return true;
   ++shared_.counters.io_errors;
+  // Even for want of space: pages that cannot be made durable are not taken in.
+  WriteFailed(status.Text());
   if (!commit_failure_) {
     commit_failure_ = "cannot make pages in " + volume_->spec().path + " durable: " + status.Text();
   }
+  return false;
 }
 
 void Lane::CommitLoop() {
   const auto interval = Seconds(shared_.options.commit_interval_s);
+  const auto probe_interval = Seconds(shared_.options.probe_interval_s);
+  int failed_probes = 0;
   std::unique_lock lock(wake_mutex_);
   while (!stopping_) {
-    wake_.wait(lock, [this] { return stopping_ || written_; });
-    wake_.wait_for(lock, interval, [this] { return stopping_; });
+    wake_.wait(lock, [this] { return stopping_ || written_ || !writes_in_use(); });
+    const bool probes = !writes_in_use();
+    const auto pause =
+        probes ? probe_interval * (1 << std::min(failed_probes, kProbeDoublingsMax)) : interval;
+    wake_.wait_for(lock, pause, [this] { return stopping_; });
+    if (stopping_) return;
     written_ = false;
     lock.unlock();
-    CommitOnce();
+    if (probes) {
+      Probe();
+      failed_probes = writes_in_use() ? 0 : failed_probes + 1;
+    }
+    const bool again = !CommitOnce();
     lock.lock();
+    written_ = written_ || again;
   }
+}
+
+std::string Lane::Describe(const char* what, const std::string& why) const {
+  return std::string(what) + " of " + volume_->spec().path + " are out of use: " + why;
+}
+
+std::string Lane::OutOfUseReason() const {
+  const std::string reason = reads_.reason();
+  return reason.empty() ? writes_.reason() : reason;
+}
+
+void Lane::ReadFailed(const std::string& why) {
+  if (!reads_.Failed(Describe("reads and writes", why))) return;
+  shared_.catalog.SetAvailable(self_, false);
+  FailQueued();
+}
+
+void Lane::WriteFailed(const std::string& why) {
+  if (writes_.Failed(Describe("writes", why))) FailQueued();
+}
+
+void Lane::FailQueued() {
+  if (!reads_in_use()) scheduler_->FailQueuedReads(Status::kIoError);
+  scheduler_->FailQueuedWrites(Status::kDropped);
+  {
+    const std::lock_guard lock(wake_mutex_);
+  }  // the committer is asleep, or will look
+  wake_.notify_one();
+}
+
+void Lane::Watch(Clock::time_point now) {
+  scheduler_->ExpireReads(now);
+  const auto limit = Seconds(shared_.options.stall_timeout_s);
+  const auto oldest = scheduler_->OldestRunning();
+  const Clock::time_point commit{Clock::duration(commit_begun_.load())};
+  const bool stalled = oldest && now - *oldest > limit;
+  const bool commit_stalled = commit != Clock::time_point{} && now - commit > limit;
+  if ((!stalled && !commit_stalled) || !reads_in_use()) return;
+  if (!reads_.Open(Describe("reads and writes", "the disk does not answer"))) return;
+  shared_.catalog.SetAvailable(self_, false);
+  FailQueued();
+}
+
+void Lane::Probe() {
+  if (!volume_->ProbeRead().ok()) return;
+  // One that stalled is not back before all that it was given has ended.
+  const auto oldest = scheduler_->OldestRunning();
+  const auto limit = Seconds(shared_.options.stall_timeout_s);
+  if (oldest && Clock::now() - *oldest > limit) return;
+  reads_.Close();
+  shared_.catalog.SetAvailable(self_, true);
+  if (writes_.is_open() && volume_->ProbeWrite().ok() && CommitOnce()) writes_.Close();
 }
 
 }  // namespace kvtier

@@ -8,6 +8,7 @@
 #include <string>
 #include <thread>
 
+#include "breaker.h"
 #include "catalog.h"
 #include "completions.h"
 #include "counters.h"
@@ -42,10 +43,17 @@ class Lane : private TaskRunner {
   Volume& volume() { return *volume_; }
 
   void Submit(std::vector<ReadTask> tasks) { scheduler_->Submit(std::move(tasks)); }
-  void Submit(std::vector<WriteTask> tasks) { scheduler_->Submit(std::move(tasks)); }
-  Clock::time_point ExpireReads(Clock::time_point now) { return scheduler_->ExpireReads(now); }
+  void Submit(WriteTask task) { scheduler_->Submit(std::move(task)); }
+  // Ends reads past their deadline and takes a stalled directory out of use.
+  void Watch(Clock::time_point now);
   std::size_t reads_queued() const { return scheduler_->reads_queued(); }
   std::size_t writes_queued() const { return scheduler_->writes_queued(); }
+
+  bool reads_in_use() const { return !reads_.is_open(); }
+  // Also false while reads are out of use.
+  bool writes_in_use() const { return reads_in_use() && !writes_.is_open(); }
+  // Why reads or writes are out of use; empty when both are in use.
+  std::string OutOfUseReason() const;
 
   // Makes everything written so far durable. The sentence of the first failure since the last
   // Flush, if there was one.
@@ -60,12 +68,24 @@ class Lane : private TaskRunner {
   void Fail(const ReadTask& task, Status status) override;
   void Fail(const WriteTask& task, Status status) override;
 
+  Status CountRead(const ReadOutcome& outcome);
+  bool ShouldDrop(const ReadOutcome& outcome) const;
+  SlotHeader MakeHeader(const WriteTask& task);
+  Status CountFailedWrite(const IoStatus& written);
+  void WakeCommitter();
   void EndWrite(const WriteTask& task, Status status);
   Status WritePage(const WriteTask& task, SlotIo& io);
   std::optional<std::uint64_t> TakeSlot();
   std::optional<std::uint64_t> TakeGrown();
-  void CommitOnce();
+  bool CommitOnce();
   void CommitLoop();
+
+  void ReadFailed(const std::string& why);
+  void WriteFailed(const std::string& why);
+  void FailQueued();
+  // Tries a directory that is out of use, and takes it back when it works.
+  void Probe();
+  std::string Describe(const char* what, const std::string& why) const;
 
   StoreShared& shared_;
   const std::size_t self_;
@@ -74,6 +94,10 @@ class Lane : private TaskRunner {
   std::mutex grow_mutex_;
   Clock::time_point grow_again_{};  // guarded by grow_mutex_
 
+  Breaker reads_;
+  Breaker writes_;
+
+  std::atomic<Clock::rep> commit_begun_{0};    // 0: none runs
   std::mutex commit_mutex_;                    // one commit at a time
   std::optional<std::string> commit_failure_;  // guarded by commit_mutex_
 

@@ -20,6 +20,10 @@ struct StoreOptions {
   std::size_t write_queue = 256;
   // A read that has not begun by then ends as kTimedOut.
   double read_timeout_s = 10.0;
+  // A read, write or sync that runs longer takes its directory out of use until it is seen to work.
+  double stall_timeout_s = 5.0;
+  // How long after that the directory is tried again; doubled up to 32 times while it fails.
+  double probe_interval_s = 1.0;
   // What a put that was reported may take to become durable by itself.
   double commit_interval_s = 0.5;
   // What the store leaves free on each file system.

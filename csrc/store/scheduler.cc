@@ -16,49 +16,55 @@ Scheduler::Scheduler(TaskRunner& runner, const SchedulerLimits& limits,
 
 Scheduler::~Scheduler() { Stop(); }
 
-template <typename Task>
-void Scheduler::Enqueue(std::vector<Task> tasks, std::deque<Task>& queue) {
+void Scheduler::Submit(std::vector<ReadTask> tasks) {
   {
     const std::lock_guard lock(mutex_);
     if (!stopping_) {
-      std::ranges::move(tasks, std::back_inserter(queue));
+      std::ranges::move(tasks, std::back_inserter(reads_));
       tasks.clear();
     }
   }
   work_.notify_all();
-  for (const Task& task : tasks) runner_.Fail(task, Status::kCancelled);
+  for (const ReadTask& task : tasks) runner_.Fail(task, Status::kCancelled);
 }
 
-void Scheduler::Submit(std::vector<ReadTask> tasks) { Enqueue(std::move(tasks), reads_); }
+void Scheduler::Submit(WriteTask task) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!stopping_) {
+      writes_.push_back(std::move(task));
+      work_.notify_one();
+      return;
+    }
+  }
+  runner_.Fail(task, Status::kCancelled);
+}
 
-void Scheduler::Submit(std::vector<WriteTask> tasks) { Enqueue(std::move(tasks), writes_); }
-
-Clock::time_point Scheduler::ExpireReads(Clock::time_point now) {
+void Scheduler::ExpireReads(Clock::time_point now) {
   std::vector<ReadTask> expired;
-  Clock::time_point next = Clock::time_point::max();
   {
     const std::lock_guard lock(mutex_);
     while (!reads_.empty() && reads_.front().deadline <= now) {
       expired.push_back(std::move(reads_.front()));
       reads_.pop_front();
     }
-    if (!reads_.empty()) next = reads_.front().deadline;
   }
   for (const ReadTask& task : expired) runner_.Fail(task, Status::kTimedOut);
-  return next;
 }
 
-void Scheduler::FailQueued(Status status_of_reads, Status status_of_writes) {
-  std::deque<ReadTask> reads;
-  std::deque<WriteTask> writes;
+template <typename Task>
+void Scheduler::FailAll(std::deque<Task>& queue, Status status) {
+  std::deque<Task> tasks;
   {
     const std::lock_guard lock(mutex_);
-    reads.swap(reads_);
-    writes.swap(writes_);
+    tasks.swap(queue);
   }
-  for (const ReadTask& task : reads) runner_.Fail(task, status_of_reads);
-  for (const WriteTask& task : writes) runner_.Fail(task, status_of_writes);
+  for (const Task& task : tasks) runner_.Fail(task, status);
 }
+
+void Scheduler::FailQueuedReads(Status status) { FailAll(reads_, status); }
+
+void Scheduler::FailQueuedWrites(Status status) { FailAll(writes_, status); }
 
 void Scheduler::Stop() {
   {
@@ -68,7 +74,8 @@ void Scheduler::Stop() {
   work_.notify_all();
   for (std::thread& thread : threads_) thread.join();
   threads_.clear();
-  FailQueued(Status::kCancelled, Status::kCancelled);
+  FailQueuedReads(Status::kCancelled);
+  FailQueuedWrites(Status::kCancelled);
 }
 
 std::size_t Scheduler::reads_queued() const {
@@ -99,25 +106,36 @@ void Scheduler::Work(SlotIo io) {
 void Scheduler::RunRead(std::unique_lock<std::mutex>& lock, SlotIo& io) {
   const ReadTask task = std::move(reads_.front());
   reads_.pop_front();
+  const auto now = Clock::now();
+  const auto since = running_since_.insert(now);
   ++reads_running_;
   lock.unlock();
-  if (task.deadline <= Clock::now()) {
+  if (task.deadline <= now) {
     runner_.Fail(task, Status::kTimedOut);
   } else {
     runner_.Run(task, io);
   }
   lock.lock();
   --reads_running_;
+  running_since_.erase(since);
 }
 
 void Scheduler::RunWrite(std::unique_lock<std::mutex>& lock, SlotIo& io) {
   const WriteTask task = std::move(writes_.front());
   writes_.pop_front();
+  const auto since = running_since_.insert(Clock::now());
   ++writes_running_;
   lock.unlock();
   runner_.Run(task, io);
   lock.lock();
   --writes_running_;
+  running_since_.erase(since);
+}
+
+std::optional<Clock::time_point> Scheduler::OldestRunning() const {
+  const std::lock_guard lock(mutex_);
+  if (running_since_.empty()) return std::nullopt;
+  return *running_since_.begin();
 }
 
 }  // namespace kvtier

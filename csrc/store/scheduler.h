@@ -6,6 +6,8 @@
 #include <deque>
 #include <functional>
 #include <mutex>
+#include <optional>
+#include <set>
 #include <thread>
 #include <vector>
 
@@ -57,21 +59,26 @@ class Scheduler {
   ~Scheduler();
 
   void Submit(std::vector<ReadTask> tasks);
-  void Submit(std::vector<WriteTask> tasks);
+  void Submit(WriteTask task);
 
-  // Ends queued reads whose deadline has passed; when the next one's is.
-  Clock::time_point ExpireReads(Clock::time_point now);
-  // Ends everything that is queued.
-  void FailQueued(Status status_of_reads, Status status_of_writes);
+  // Ends queued reads whose deadline has passed.
+  void ExpireReads(Clock::time_point now);
+  // End everything that is queued.
+  void FailQueuedReads(Status status);
+  void FailQueuedWrites(Status status);
   // Ends what is queued as cancelled, lets what runs end, and joins the threads.
   void Stop();
 
+  // When the longest running of the tasks at work was begun; nothing when none is.
+  std::optional<Clock::time_point> OldestRunning() const;
+
+  // Queued or running.
   std::size_t reads_queued() const;
   std::size_t writes_queued() const;
 
  private:
   template <typename Task>
-  void Enqueue(std::vector<Task> tasks, std::deque<Task>& queue);
+  void FailAll(std::deque<Task>& queue, Status status);
   void Work(SlotIo io);
   bool ReadReady() const { return !reads_.empty() && reads_running_ < limits_.reads; }
   bool WriteReady() const { return !writes_.empty() && writes_running_ < limits_.writes; }
@@ -82,10 +89,11 @@ class Scheduler {
   const SchedulerLimits limits_;
   mutable std::mutex mutex_;
   std::condition_variable work_;
-  std::deque<ReadTask> reads_;  // these five are guarded by mutex_
+  std::deque<ReadTask> reads_;  // these six are guarded by mutex_
   std::deque<WriteTask> writes_;
   int reads_running_ = 0;
   int writes_running_ = 0;
+  std::multiset<Clock::time_point> running_since_;
   bool stopping_ = false;
   std::vector<std::thread> threads_;
 };

@@ -19,6 +19,8 @@ namespace {
 constexpr std::uint64_t kPageBytesMax = std::uint64_t{4} << 30;
 constexpr std::size_t kPiecesMax = 512;  // with header and padding well below IOV_MAX
 
+constexpr std::size_t kLagMax = 8;  // pages that a directory may lag behind another
+
 void ValidatePages(const PageGeometry& pages) {
   if (pages.page_bytes == 0 || pages.page_bytes > kPageBytesMax) {
     throw StoreError("a page has 1 byte to 4 GiB, not " + std::to_string(pages.page_bytes) +
@@ -70,6 +72,7 @@ Store::Store(const std::vector<DirectorySpec>& directories, const PageGeometry& 
   shared_ = std::make_unique<StoreShared>(options, pages, slots_max);
   Recover(volumes);
   for (std::size_t i = 0; i < volumes.size(); ++i) {
+    routed_.push_back(0);
     lanes_.push_back(std::make_unique<Lane>(*shared_, i, std::move(volumes[i])));
   }
   monitor_ = std::make_unique<std::thread>([this] { Monitor(); });
@@ -167,26 +170,48 @@ void Store::Submit(std::vector<PutRequest> batch) {
   const std::shared_lock lock(lanes_mutex_);
   RequireUsable();
   for (const PutRequest& request : batch) RequireWholePage(request.pieces);
-  std::unordered_map<std::size_t, std::vector<WriteTask>> by_directory;
-  for (PutRequest& request : batch) {
-    if (!shared_->catalog.BeginWrite(request.key)) {
-      shared_->completions.Push(request.ticket, Status::kAlreadyPresent);
-      continue;
-    }
-    if (shared_->writes_waiting.fetch_add(1) >= shared_->options.write_queue) {
-      --shared_->writes_waiting;
-      shared_->catalog.AbandonWrite(request.key);
-      ++shared_->counters.dropped_writes;
-      shared_->completions.Push(request.ticket, Status::kDropped);
-      continue;
-    }
-    by_directory[ChooseDirectory()].push_back(
-        {request.ticket, request.key, request.parent, std::move(request.pieces)});
-  }
-  for (auto& [directory, tasks] : by_directory) lanes_[directory]->Submit(std::move(tasks));
+  for (PutRequest& request : batch) SubmitOne(std::move(request));
 }
 
-std::size_t Store::ChooseDirectory() { return puts_routed_++ % lanes_.size(); }
+void Store::SubmitOne(PutRequest request) {
+  if (!shared_->catalog.BeginWrite(request.key)) {
+    shared_->completions.Push(request.ticket, Status::kAlreadyPresent);
+    return;
+  }
+  const bool has_room = shared_->writes_waiting.fetch_add(1) < shared_->options.write_queue;
+  const auto directory = has_room ? ChooseDirectory() : std::nullopt;
+  if (!directory) {
+    --shared_->writes_waiting;
+    shared_->catalog.AbandonWrite(request.key);
+    ++shared_->counters.dropped_writes;
+    shared_->completions.Push(request.ticket, Status::kDropped);
+    return;
+  }
+  lanes_[*directory]->Submit(
+      WriteTask{request.ticket, request.key, request.parent, std::move(request.pieces)});
+}
+
+// By capacity, so that pages stay as long in one directory as in another, unless the one whose
+// turn it is lags behind. Nothing when no directory takes writes.
+std::optional<std::size_t> Store::ChooseDirectory() {
+  std::optional<std::size_t> next, shortest;
+  const std::lock_guard lock(route_mutex_);
+  for (std::size_t i = 0; i < lanes_.size(); ++i) {
+    if (!lanes_[i]->writes_in_use()) continue;
+    if (!next || RoutedShare(i) < RoutedShare(*next)) next = i;
+    if (!shortest || lanes_[i]->writes_queued() < lanes_[*shortest]->writes_queued()) shortest = i;
+  }
+  if (!next) return std::nullopt;
+  const std::size_t lag = lanes_[*next]->writes_queued() - lanes_[*shortest]->writes_queued();
+  if (lag > kLagMax) next = shortest;
+  ++routed_[*next];
+  return next;
+}
+
+double Store::RoutedShare(std::size_t directory) const {
+  const auto slots = lanes_[directory]->volume().segments().slots_max();
+  return static_cast<double>(routed_[directory]) / static_cast<double>(slots);
+}
 
 void Store::Touch(std::span<const Key> keys) {
   RequireUsable();
@@ -250,9 +275,11 @@ StoreStats Store::Stats() const {
     stats.capacity_pages += volume.segments().slots_max();
     stats.capacity_bytes += volume.spec().capacity_bytes;
     stats.used_bytes += volume.UsedBytes();
+    if (stats.degraded_reason.empty()) stats.degraded_reason = lane->OutOfUseReason();
     stats.reads_queued += lane->reads_queued();
     stats.writes_queued += lane->writes_queued();
   }
+  stats.degraded = !stats.degraded_reason.empty();
   return stats;
 }
 
@@ -281,19 +308,17 @@ void Store::ForgetInChild() {
   }
 }
 
-// Ends reads that wait behind a stalled disk. A read begun later than `now` has its deadline
-// later than now + timeout, so nothing is missed by sleeping until then.
+// A fraction of the shortest limit: deadlines and stalls are noticed that much late at most.
 void Store::Monitor() {
-  const auto timeout = std::chrono::duration_cast<Clock::duration>(
-      std::chrono::duration<double>(shared_->options.read_timeout_s));
+  const StoreOptions& options = shared_->options;
+  const std::chrono::duration<double> shortest(
+      std::min(options.read_timeout_s, options.stall_timeout_s));
+  const auto period = std::chrono::duration_cast<Clock::duration>(shortest / 8);
   std::unique_lock lock(monitor_mutex_);
-  while (!monitor_stopping_) {
+  while (!monitor_wake_.wait_for(lock, period, [this] { return monitor_stopping_; })) {
     lock.unlock();
-    const auto now = Clock::now();
-    auto next = now + timeout;
-    for (const auto& lane : lanes_) next = std::min(next, lane->ExpireReads(now));
+    for (const auto& lane : lanes_) lane->Watch(Clock::now());
     lock.lock();
-    monitor_wake_.wait_until(lock, next, [this] { return monitor_stopping_; });
   }
 }
 

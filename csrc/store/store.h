@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <shared_mutex>
 #include <span>
 #include <string>
@@ -52,7 +53,8 @@ struct StoreStats {
   std::uint64_t dropped_writes = 0;
   std::uint64_t timed_out_reads = 0;
   std::uint64_t io_errors = 0;
-  bool degraded = false;
+  bool degraded = false;        // a directory is out of use
+  std::string degraded_reason;  // a sentence; empty when it is not
   std::uint64_t reads_queued = 0;
   std::uint64_t writes_queued = 0;
 };
@@ -122,14 +124,17 @@ class Store {
   // Throws unless this process opened the store and has not closed it.
   void RequireUsable() const;
   void RequireWholePage(std::span<const Piece> pieces) const;
-  std::size_t ChooseDirectory();
+  void SubmitOne(PutRequest request);
+  std::optional<std::size_t> ChooseDirectory();
+  double RoutedShare(std::size_t directory) const;
   void ForgetInChild();
 
   const int process_;
   std::unique_ptr<StoreShared> shared_;
   std::uint64_t recovered_pages_ = 0;
   double recovery_s_ = 0;
-  std::atomic<std::uint64_t> puts_routed_{0};
+  std::mutex route_mutex_;
+  std::vector<std::uint64_t> routed_;  // pages sent to each directory; guarded by route_mutex_
 
   std::mutex close_mutex_;  // held by Close from beginning to end
   std::atomic<bool> closed_{false};

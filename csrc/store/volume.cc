@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 
 #include "error.h"
+#include "slot_io.h"
 
 namespace kvtier {
 namespace {
@@ -27,6 +29,14 @@ std::uint64_t SlotsForOrThrow(const DirectorySpec& spec, const Superblock& super
                    " bytes at least");
 }
 
+std::unique_ptr<File> OpenProbeFile(Device& device, const std::string& path) {
+  std::unique_ptr<File> file;
+  const IoStatus status = device.Open(kSuperblockName, Access::kDirect, false, file);
+  if (!status.ok())
+    throw StoreError("cannot open the superblock in " + path + ": " + status.Text());
+  return file;
+}
+
 }  // namespace
 
 std::uint64_t JournalRecordsFor(std::uint64_t slots_max) {
@@ -46,6 +56,7 @@ Volume::Volume(const DirectorySpec& spec, const PageGeometry& pages, std::unique
       device_(std::move(device)),
       lock_(std::move(lock)),
       superblock_(OpenSuperblock(*device_, spec.path, pages, spec.capacity_bytes)),
+      probe_file_(OpenProbeFile(*device_, spec.path)),
       slots_max_(SlotsForOrThrow(spec, superblock_)),
       segments_(*device_, {superblock_.slot_bytes, superblock_.slots_per_segment}, slots_max_),
       journal_(*device_, superblock_.uuid, JournalRecordsFor(slots_max_)) {}
@@ -86,6 +97,23 @@ IoStatus Volume::Grow(std::uint64_t reserve_bytes) {
   if (free_bytes < reserve_bytes + slot_bytes) return IoStatus(ENOSPC);
   const std::uint64_t affordable = (free_bytes - reserve_bytes) / slot_bytes;
   return segments_.Grow(std::min(affordable, std::max<std::uint64_t>(1, kGrowBytes / slot_bytes)));
+}
+
+IoStatus Volume::ProbeRead() {
+  if (const IoStatus status = device_->CheckPresent(); !status.ok()) return status;
+  BlockBuffer buffer;
+  const auto block = buffer.Get(kBlockBytes);
+  if (const IoStatus status = ReadAll(*probe_file_, block, 0); !status.ok()) return status;
+  const bool same = std::memcmp(block.data(), &superblock_, sizeof superblock_) == 0;
+  return IoStatus(same ? 0 : ESTALE);
+}
+
+IoStatus Volume::ProbeWrite() {
+  BlockBuffer buffer;
+  const auto block = buffer.Get(kBlockBytes);
+  std::ranges::fill(block, std::byte{0});
+  const IoStatus status = WriteAll(*probe_file_, block, kProbeBlockAt);
+  return status.ok() ? probe_file_->Sync() : status;
 }
 
 // 1 write slots  2 sync them  3 append their records  4 sync those. A crash before 4: the slots

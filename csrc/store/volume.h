@@ -43,6 +43,11 @@ class Volume {
   // Preallocates some more slots, unless the disk would then have less than `reserve_bytes` free.
   IoStatus Grow(std::uint64_t reserve_bytes);
 
+  // Whether the directory is still there and its superblock reads as it should.
+  IoStatus ProbeRead();
+  // Whether a block can be written and synced.
+  IoStatus ProbeWrite();
+
   // Makes all that `catalog` says of this directory survive power loss. For one thread at a time.
   // On failure it may be called again; pages of which it cannot be known any more are dropped.
   IoStatus Commit(Catalog& catalog, std::size_t self);
@@ -57,6 +62,7 @@ class Volume {
   const std::unique_ptr<Device> device_;
   const std::unique_ptr<OwnerLock> lock_;
   const Superblock superblock_;
+  const std::unique_ptr<File> probe_file_;  // the superblock's
   const std::uint64_t slots_max_;
   Segments segments_;
   Journal journal_;

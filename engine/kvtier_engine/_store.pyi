@@ -139,6 +139,8 @@ class StoreOptions:
     read_depth: int  # reads at once per directory
     write_queue: int  # pages waiting to be written; a put beyond is DROPPED
     read_timeout_s: float
+    stall_timeout_s: float  # an I/O that runs longer takes its directory out of use
+    probe_interval_s: float  # when such a directory is first tried again
     commit_interval_s: float  # what a put may take to become durable without flush
     reserve_bytes: int  # left free on each file system
     def __init__(self, **fields: object) -> None: ...
@@ -161,7 +163,8 @@ class StoreStats:
     dropped_writes: int
     timed_out_reads: int
     io_errors: int
-    degraded: bool
+    degraded: bool  # a directory is out of use
+    degraded_reason: str  # a sentence; empty when it is not
     reads_queued: int
     writes_queued: int
 

@@ -1,0 +1,127 @@
+#include "arena.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+#include <cstring>
+
+#include "error.h"
+#include "store_harness.h"
+
+namespace kvtier {
+namespace {
+
+using testing::Eventually;
+using testing::MakeKey;
+
+struct Memfd {
+  Memfd() : fd(::memfd_create("kvtier-test", MFD_CLOEXEC)) {}
+  ~Memfd() { ::close(fd); }
+  const int fd;
+};
+
+ArenaOptions Options(std::uint64_t slots = 8) {
+  ArenaOptions options;
+  const std::byte name{'n'};
+  options.geometry = MakeArenaGeometry(slots, 3, 5000, {&name, 1});
+  options.backing = Backing::kPlain;
+  return options;
+}
+
+void Fill(const Arena& arena, std::uint64_t slot, int value) {
+  for (const Piece& piece : arena.Pieces(slot)) std::memset(piece.data, value, piece.bytes);
+}
+
+TEST_CASE("a successor adopts published slots, oldest first") {
+  Memfd memory;
+  auto first = Arena::Open(memory.fd, Options());
+  CHECK_FALSE(first->adopted());
+  for (const std::uint64_t slot : {5, 2, 7}) {
+    Fill(*first, slot, static_cast<int>(slot));
+    first->Publish(slot, MakeKey(slot));
+  }
+  first->Retract(2);
+  first->Close();
+  const auto second = Arena::Open(memory.fd, Options());
+  REQUIRE(second->adopted());
+  const auto entries = second->Entries();
+  REQUIRE(entries.size() == 2);
+  CHECK(entries[0].slot == 5);
+  CHECK(entries[1].slot == 7);
+  CHECK(entries[1].key == MakeKey(7));
+  CHECK(second->Verify(5));
+  second->Publish(1, MakeKey(1));
+  CHECK(second->Entries().back().slot == 1);
+}
+
+TEST_CASE("a slot whose bytes changed does not verify") {
+  Memfd memory;
+  const auto arena = Arena::Open(memory.fd, Options());
+  arena->Publish(3, MakeKey(3));
+  CHECK(arena->Verify(3));
+  const Piece last = arena->Pieces(3).back();
+  last.data[last.bytes - 1] ^= std::byte{1};
+  CHECK_FALSE(arena->Verify(3));
+  CHECK_FALSE(arena->Verify(4));
+}
+
+TEST_CASE("another geometry or namespace formats the arena anew") {
+  Memfd memory;
+  (void)Arena::Open(memory.fd, Options())->Publish(1, MakeKey(1));
+  const auto larger = Arena::Open(memory.fd, Options(9));
+  CHECK_FALSE(larger->adopted());
+  CHECK(larger->Entries().empty());
+}
+
+TEST_CASE("an entry that was half-written is dropped at adoption") {
+  Memfd memory;
+  const auto options = Options();
+  auto arena = Arena::Open(memory.fd, options);
+  arena->Publish(0, MakeKey(1));
+  arena->Publish(1, MakeKey(2));
+  arena->Close();
+  const ArenaHeader header = MakeArenaHeader(options.geometry, BackingAlignment(options.backing));
+  const SharedMapping raw(memory.fd, header.total_bytes, Backing::kPlain);
+  reinterpret_cast<ArenaSlot*>(raw.data() + header.table_at)[0].key = MakeKey(9);
+  arena = Arena::Open(memory.fd, options);
+  REQUIRE(arena->adopted());
+  REQUIRE(arena->Entries().size() == 1);
+  CHECK(arena->Entries()[0].slot == 1);
+}
+
+TEST_CASE("memory outlives the arena while a view of it lives") {
+  Memfd memory;
+  auto arena = Arena::Open(memory.fd, Options());
+  const auto view = arena->PartView(2);
+  arena.reset();
+  (*view)[view->size() - 1] = std::byte{7};
+  CHECK((*view)[view->size() - 1] == std::byte{7});
+}
+
+TEST_CASE("prefaulting populates everything") {
+  Memfd memory;
+  const auto arena = Arena::Open(memory.fd, Options(2000));
+  arena->StartPrefault(2);
+  CHECK(Eventually([&] { return arena->populated_bytes() == arena->mapped_bytes(); }));
+  CHECK_FALSE(arena->prefault_error());
+}
+
+TEST_CASE("mistakes are sentences") {
+  Memfd memory, empty;
+  const auto arena = Arena::Open(memory.fd, Options());
+  CHECK_THROWS_AS(arena->Publish(8, MakeKey(1)), ArenaError);
+  CHECK_THROWS_AS(arena->PartAddress(3), ArenaError);
+  CHECK_THROWS_AS(Arena::Attach(empty.fd), ArenaError);
+  CHECK_THROWS_AS(Arena::Attach(-1), ArenaError);
+  ArenaOptions options = Options();
+  options.numa_nodes = {0};
+  CHECK_THROWS_AS(Arena::Open(memory.fd, options), ArenaError);
+  options = Options(std::uint64_t{1} << 60);
+  CHECK_THROWS_AS(Arena::Open(memory.fd, options), ArenaError);
+  arena->Close();
+  CHECK_THROWS_AS(arena->Entries(), ArenaError);
+}
+
+}  // namespace
+}  // namespace kvtier
