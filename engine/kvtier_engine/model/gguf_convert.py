@@ -27,7 +27,7 @@ _STAGES = 2
 def write_folder(path: Path, folder: Path, progress: Progress) -> None:
     """Writes bf16 safetensors, configuration, tokenizer and chat template of the GGUF file
     `path` into `folder`, which exists and is empty. Raises ModelError, OSError."""
-    with _quiet(progress), _remembering():
+    with quiet_transformers(), _bar_as(progress), _remembering():
         try:
             model = transformers.AutoModelForCausalLM.from_pretrained(
                 path.parent,
@@ -47,6 +47,7 @@ def write_folder(path: Path, folder: Path, progress: Progress) -> None:
         tokenizer.save_pretrained(folder)
     for file in folder.iterdir():
         file.chmod(0o644)
+    progress(_STAGES, _STAGES)
 
 
 @contextmanager
@@ -61,9 +62,25 @@ def _remembering() -> Iterator[None]:
 
 
 @contextmanager
-def _quiet(progress: Progress) -> Iterator[None]:
-    """Keeps transformers from writing to the terminal; its progress bar over the tensors
-    becomes ours. Puts everything back."""
+def quiet_transformers() -> Iterator[None]:
+    """Keeps transformers from writing to the terminal; puts everything back."""
+    verbosity = transformers_logging.get_verbosity()
+    had_bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity(logging.CRITICAL)
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if had_bars:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _bar_as(progress: Progress) -> Iterator[None]:
+    """The reader's progress bar over the tensors becomes ours."""
 
     class Bar:
         """Takes the place of tqdm around the loop that dequantizes."""
@@ -76,16 +93,5 @@ def _quiet(progress: Progress) -> Iterator[None]:
                 progress(done, _STAGES * len(self.items))
                 yield item
 
-    verbosity = transformers_logging.get_verbosity()
-    had_bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity(logging.CRITICAL)
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        with warnings.catch_warnings(), patch.object(gguf_reader, "tqdm", Bar):
-            warnings.simplefilter("ignore")
-            yield
-        progress(_STAGES, _STAGES)
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if had_bars:
-            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+    with patch.object(gguf_reader, "tqdm", Bar):
+        yield
