@@ -1,4 +1,7 @@
-"""The command `kvtier`: parse, call, print. Decisions are made in the modules it calls."""
+"""The command `kvtier`: parse, call, print. Decisions are made in the modules it calls.
+
+What only `doctor` or `launch` needs is imported there: the other commands start at once.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from kvtier_ops import models
-from kvtier_ops.doctor import report
-from kvtier_ops.doctor.examine import examine
 from kvtier_ops.errors import REPORT_URL, BadInput, ExitCode, Interrupted, KvtierError, Problem
-from kvtier_ops.launch import launch as launch_profile
 from kvtier_ops.model_registry import REGISTERED
 from kvtier_ops.paths import abbreviate
 from kvtier_ops.plan.report import render_plan
@@ -95,6 +95,9 @@ def doctor(
 
     Exit code 0: all checks pass, 3: one failed, 4: there are warnings only.
     """
+    from kvtier_ops.doctor import report
+    from kvtier_ops.doctor.examine import examine
+
     terminal = Terminal()
     findings = examine(load_profile(profile, overrides or []) if profile else None)
     text = json.dumps(report.as_json(findings), indent=2) if as_json else ""
@@ -141,7 +144,9 @@ def launch(
     ] = False,
 ) -> int:
     """Serve a profile until Ctrl-C."""
-    return launch_profile(profile, overrides or [], Terminal(), dry_run=dry_run)
+    from kvtier_ops import launch as launching
+
+    return launching.launch(profile, overrides or [], Terminal(), dry_run=dry_run)
 
 
 @model_app.command("pull")

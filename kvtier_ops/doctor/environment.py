@@ -8,8 +8,6 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 
-from packaging.requirements import Requirement
-
 from kvtier_ops.doctor.check import Check, Context, Outcome, Severity
 
 PYTHON_MIN = (3, 11)
@@ -56,6 +54,8 @@ def _import_error(name: str) -> str:
 
 def torch_version(context: Context) -> Iterator[Outcome]:
     """The range is the one that kvtier's own package states."""
+    from packaging.requirements import Requirement  # a moment that other commands need not wait
+
     try:
         stated = [Requirement(text) for text in requires("kvtier") or []]
     except PackageNotFoundError:

@@ -1,0 +1,91 @@
+"""An engine that only behaves like one: address file, /ready, signals, chosen deaths.
+
+Started by driver.py in the place of `python -m kvtier_engine`. `FAKE_ENGINE` holds JSON:
+  steps      polls of /ready until it answers 200 (default 2)
+  hang       never becomes ready, and reports nothing new
+  die        exit status at start, after writing `say` to stderr
+  die_ready  exit status at the first poll after ready
+  stubborn   ignores the first SIGTERM, ends at the second
+  deaf       ignores every SIGTERM
+  say        lines for stderr
+  end        exit status after SIGTERM (default 0)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+PLAN: dict[str, Any] = json.loads(os.environ.get("FAKE_ENGINE", "{}"))
+
+
+class Handler(BaseHTTPRequestHandler):
+    polls = 0
+
+    def do_GET(self) -> None:
+        Handler.polls += 1
+        steps = PLAN.get("steps", 2)
+        is_ready = Handler.polls > steps and not PLAN.get("hang")
+        if is_ready and "die_ready" in PLAN:
+            threading.Timer(0.3, lambda: os._exit(PLAN["die_ready"])).start()
+        done = 1 if PLAN.get("hang") else min(Handler.polls, steps)
+        stages = {"model": {"done": done, "total": steps}, "l2": {"done": done, "total": steps}}
+        body = json.dumps({"status": "ready" if is_ready else "starting", "stages": stages})
+        self.send_response(200 if is_ready else 503)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        return None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--parent-pid", type=int, required=True)
+    arguments = parser.parse_args()
+    assert arguments.parent_pid == os.getppid()
+    config = json.loads(arguments.config.read_text())
+    print("2026-01-01T00:00:00.000 INFO fake: started", file=sys.stderr, flush=True)
+    for line in PLAN.get("say", []):
+        print(line, file=sys.stderr, flush=True)
+    if "die" in PLAN:
+        sys.exit(PLAN["die"])
+    run_dir = Path(config["run_dir"])
+    fd = config["cache"]["l2"]["arena_fd"]
+    (run_dir / "seen.json").write_text(
+        json.dumps({"arena": os.readlink(f"/proc/self/fd/{fd}"), "pid": os.getpid()})
+    )
+    serve(run_dir)
+
+
+def serve(run_dir: Path) -> None:
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    stops = 0
+
+    def on_terminate(number: int, frame: object) -> None:
+        nonlocal stops
+        stops += 1
+        print(f"2026-01-01T00:00:00.000 INFO fake: SIGTERM {stops}", file=sys.stderr, flush=True)
+        if PLAN.get("deaf") or (PLAN.get("stubborn") and stops < 2):
+            return
+        (run_dir / "address").unlink()
+        os._exit(PLAN.get("end", 0))
+
+    signal.signal(signal.SIGTERM, on_terminate)
+    draft = run_dir / "address.new"
+    draft.write_text(json.dumps({"host": "127.0.0.1", "port": server.server_port}))
+    draft.replace(run_dir / "address")
+    server.serve_forever(0.05)
+
+
+if __name__ == "__main__":
+    main()

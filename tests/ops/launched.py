@@ -1,0 +1,92 @@
+"""`kvtier launch` in a process of its own, with the fake engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ops.builders import make_model, wait_for
+
+DRIVER = Path(__file__).with_name("driver.py")
+SMALL = ["--set", "tiers.l1.size=4MiB", "--set", "tiers.l2.size=8MiB", "--set", "server.port=0"]
+
+
+def write_profile(home: Path, text: str = "") -> Path:
+    """A profile of a tiny model; small enough for any machine."""
+    make_model(home / "model")
+    path = home / "small.yaml"
+    path.write_text(
+        f"version: 1\nmodel: {{path: {home / 'model'}}}\n"
+        "tiers: {l1: {size: 4MiB}, l2: {size: 8MiB}}\n"
+        + (text or "server: {port: 0, drain_s: 5}\n")
+    )
+    return path
+
+
+@dataclass
+class Launched:
+    """Output goes to files, so that it can be looked at while the launcher runs."""
+
+    process: subprocess.Popen[bytes]
+    out: Path
+    err: Path
+    home: Path
+
+    @property
+    def run_dir(self) -> Path:
+        return next((self.home / "run/kvtier").glob("*"))
+
+    @property
+    def log(self) -> str:
+        return next((self.home / "state/kvtier/log").glob("*/engine.log")).read_text()
+
+    def seen(self) -> dict[str, Any]:
+        """What the fake engine found when it started."""
+        result: dict[str, Any] = json.loads((self.run_dir / "seen.json").read_text())
+        return result
+
+    def wait_ready(self) -> None:
+        wait_for(lambda: self.ended() or b"serving" in self.out.read_bytes(), "the endpoint")
+        assert not self.ended(), self.err.read_text()
+
+    def wait_text(self, text: str) -> None:
+        wait_for(lambda: text in self.err.read_text(), f"`{text}` on stderr")
+
+    def wait_log(self, text: str) -> None:
+        wait_for(lambda: text in self.log, f"`{text}` in the log")
+
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def signal(self, number: int = signal.SIGINT) -> None:
+        os.kill(self.process.pid, number)
+
+    def end(self) -> int:
+        return self.process.wait(20)
+
+
+def start(home: Path, profile: Path, plan: dict[str, Any], *arguments: str) -> Launched:
+    count = len(list(home.glob("out.*")))
+    out, err = home / f"out.{count}", home / f"err.{count}"
+    with out.open("wb") as out_file, err.open("wb") as err_file:
+        process = subprocess.Popen(
+            [sys.executable, DRIVER, "launch", str(profile), *arguments],
+            stdout=out_file,
+            stderr=err_file,
+            env={**os.environ, "FAKE_ENGINE": json.dumps(plan)},
+        )
+    return Launched(process, out, err, home)
+
+
+def is_alive(pid: int) -> bool:
+    """False also for a process that has ended and only waits to be reaped."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,208 @@
+"""launch, from outside: what it prints, what it leaves, how it ends."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ops.launched import is_alive, start, write_profile
+
+
+def test_serves_and_ctrl_c_drains_with_status_0(home: Path) -> None:
+    launched = start(home, write_profile(home), {})
+    launched.wait_ready()
+    out = launched.out.read_text()
+    assert re.search(r"serving model at http://127.0.0.1:\d+/v1", out)
+    assert "curl http://127.0.0.1" in out
+    assert "engine.log" in out
+    config = json.loads((launched.run_dir / "config.json").read_text())
+    assert stat.S_IMODE((launched.run_dir / "config.json").stat().st_mode) == 0o600
+    assert stat.S_IMODE(launched.run_dir.stat().st_mode) == 0o700
+    assert config["cache"]["l1"]["pages"] > 0
+    assert "memfd:kvtier-l2" in launched.seen()["arena"]
+    launched.signal()
+    assert launched.end() == 0
+    err = launched.err.read_text()
+    assert "draining" in err
+    assert "stopped" in err
+    assert [path.name for path in launched.run_dir.iterdir()] == ["lock"]
+
+
+def test_progress_is_plain_lines_when_piped(home: Path) -> None:
+    launched = start(home, write_profile(home), {"steps": 4})
+    launched.wait_ready()
+    launched.signal(signal.SIGTERM)
+    assert launched.end() == 0
+    err = launched.err.read_text()
+    assert "load model: 100%" in err
+    assert "\x1b" not in err
+
+
+def test_second_signal_hurries_and_third_kills(home: Path) -> None:
+    launched = start(home, write_profile(home), {"deaf": True})
+    launched.wait_ready()
+    pid = launched.seen()["pid"]
+    launched.signal()
+    launched.wait_log("SIGTERM 1")
+    launched.signal()
+    launched.wait_text("hurrying")
+    launched.wait_log("SIGTERM 2")
+    assert is_alive(pid)
+    launched.signal()
+    assert launched.end() == 130
+    assert not is_alive(pid)
+
+
+def test_second_signal_ends_a_slow_drain_with_status_0(home: Path) -> None:
+    launched = start(home, write_profile(home), {"stubborn": True})
+    launched.wait_ready()
+    launched.signal()
+    launched.wait_log("SIGTERM 1")
+    launched.signal()
+    assert launched.end() == 0
+
+
+def test_signal_before_ready_ends_with_130(home: Path) -> None:
+    launched = start(home, write_profile(home), {"hang": True})
+    launched.wait_text("load model")
+    pid = launched.seen()["pid"]
+    launched.signal()
+    assert launched.end() == 130
+    assert not is_alive(pid)
+    assert "serving" not in launched.out.read_text()
+
+
+def test_engine_that_says_why_it_ends_is_quoted_and_ends_with_3(home: Path) -> None:
+    say = ["error: the port is taken", "hint: take another"]
+    launched = start(home, write_profile(home), {"die": 3, "say": say})
+    assert launched.end() == 3
+    err = launched.err.read_text()
+    assert "before it was ready (exit status 3): the port is taken" in err
+    assert "hint: take another; its log is" in err
+
+
+def test_hint_in_a_log_record_counts_as_an_explanation(home: Path) -> None:
+    say = ["2026-01-01T00:00:00.000 ERROR core: no room; hint: make some"]
+    launched = start(home, write_profile(home), {"die": 1, "say": say})
+    assert launched.end() == 3
+    assert "no room" in launched.err.read_text()
+
+
+def test_engine_that_crashes_ends_with_1_and_its_last_lines(home: Path) -> None:
+    launched = start(home, write_profile(home), {"die": 1, "say": ["Traceback", "Boom: 7"]})
+    assert launched.end() == 1
+    err = launched.err.read_text()
+    assert "| Boom: 7" in err
+    assert "exit status 1" in err
+
+
+def test_engine_that_dies_while_serving(home: Path) -> None:
+    launched = start(home, write_profile(home), {"die_ready": 9})
+    assert launched.end() == 1
+    assert "ended while serving (exit status 9)" in launched.err.read_text()
+
+
+def test_engine_that_ends_badly_after_a_drain(home: Path) -> None:
+    launched = start(home, write_profile(home), {"end": 5})
+    launched.wait_ready()
+    launched.signal()
+    assert launched.end() == 1
+    assert "while it was stopping (exit status 5)" in launched.err.read_text()
+
+
+def test_start_without_progress_meets_the_deadline(home: Path) -> None:
+    profile = write_profile(home, "server: {port: 0, start_timeout_s: 0.5}\n")
+    launched = start(home, profile, {"hang": True})
+    assert launched.end() == 3
+    assert "no progress for 0.5 s" in launched.err.read_text()
+
+
+def test_warnings_of_the_engine_reach_the_terminal_and_the_rest_the_log(home: Path) -> None:
+    say = [
+        "2026-01-01T00:00:00.000 WARNING kv: disk is slow",
+        "2026-01-01T00:00:00.000 INFO kv: all is well",
+    ]
+    launched = start(home, write_profile(home), {"say": say})
+    launched.wait_ready()
+    launched.wait_log("all is well")
+    launched.signal()
+    assert launched.end() == 0
+    assert "kv: disk is slow" in launched.err.read_text()
+    assert "all is well" not in launched.err.read_text()
+    assert "disk is slow" in launched.log
+
+
+def test_second_launch_of_a_profile_names_the_first(home: Path) -> None:
+    profile = write_profile(home)
+    first = start(home, profile, {})
+    first.wait_ready()
+    second = start(home, profile, {})
+    assert second.end() == 3
+    assert f"with pid {first.process.pid}" in second.err.read_text()
+    assert not first.ended()
+    first.signal()
+    assert first.end() == 0
+
+
+def test_launch_after_kill_9_of_the_launcher(home: Path) -> None:
+    profile = write_profile(home)
+    first = start(home, profile, {})
+    first.wait_ready()
+    pid = first.seen()["pid"]
+    first.signal(signal.SIGKILL)
+    first.end()
+    second = start(home, profile, {})
+    try:
+        second.wait_ready()
+        assert second.seen()["pid"] != pid
+        second.signal()
+        assert second.end() == 0
+    finally:
+        subprocess.run(["kill", "-9", str(pid)], check=False)  # the fake does not follow us
+
+
+def test_failing_check_stops_before_anything_starts(home: Path) -> None:
+    profile = write_profile(home)
+    (home / "model/tokenizer.json").unlink()
+    launched = start(home, profile, {})
+    assert launched.end() == 3
+    assert "KVT-D401" in launched.err.read_text()
+    assert not (home / "state").exists()
+
+
+def test_dry_run_shows_everything_and_starts_nothing(home: Path) -> None:
+    launched = start(home, write_profile(home), {}, "--dry-run")
+    assert launched.end() == 0
+    out = launched.out.read_text()
+    assert "host memory" in out
+    assert '"tensor_parallel": 1' in out
+    assert "--config" in out
+    assert list((home / "run").iterdir()) == []
+    assert not (home / "state").exists()
+
+
+def test_profile_errors_name_their_place(home: Path) -> None:
+    launched = start(home, write_profile(home), {}, "--set", "tiers.l2.size=900TiB")
+    assert launched.end() == 3
+    assert "--set tiers.l2.size: asks for 900 TiB" in launched.err.read_text()
+
+
+@pytest.mark.parametrize("name", ["small", "x" * 90])
+def test_run_folders_leave_room_for_socket_names(home: Path, name: str) -> None:
+    from kvtier_ops.launch.run_dir import RUN_DIR_BYTES_MAX, run_dir_of
+
+    assert len(str(run_dir_of(home / f"{name}.yaml"))) <= RUN_DIR_BYTES_MAX
+
+
+def test_the_real_command_takes_no_module_from_the_current_folder(home: Path) -> None:
+    from kvtier_ops.launch.engine_process import engine_command
+
+    command = engine_command(home / "config.json")
+    assert command[1:4] == ["-P", "-m", "kvtier_engine"]
+    assert command[0] == sys.executable
