@@ -216,8 +216,12 @@ class CoreClient:
 
     def _retry_after_s(self, needed: int) -> int:
         """When `needed` slots will be free if sequences go on ending as fast as lately."""
-        if not self._endings:
-            return RETRY_AFTER_MAX_S
-        elapsed_s = time.monotonic() - self._endings[0]
-        wait_s = math.ceil(needed * elapsed_s / len(self._endings))
-        return min(max(wait_s, 1), RETRY_AFTER_MAX_S)
+        elapsed_s = time.monotonic() - self._endings[0] if self._endings else 0.0
+        return retry_after_s(needed, len(self._endings), elapsed_s)
+
+
+def retry_after_s(needed: int, endings: int, elapsed_s: float) -> int:
+    """Seconds until `needed` sequences have ended, if `endings` did in `elapsed_s`."""
+    if endings == 0:
+        return RETRY_AFTER_MAX_S
+    return min(max(math.ceil(needed * elapsed_s / endings), 1), RETRY_AFTER_MAX_S)

@@ -17,7 +17,6 @@ from kvtier_engine.server.metrics import Metrics
 log = logging.getLogger(__name__)
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-DISCARD_FACTOR = 8  # of the limit: what is read and thrown away so that a 413 gets through
 
 
 class Observed:
@@ -70,8 +69,8 @@ class Observed:
 
 class BodyLimit:
     """Refuses bodies over the limit with BodyTooLarge, whether or not their length was
-    announced. The rest of such a body is read and thrown away, up to a bound: a client that
-    is still sending would otherwise see a reset connection instead of the answer."""
+    announced. uvicorn reads and drops what a client still sends, so that it gets the answer
+    instead of a reset connection."""
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app = app
@@ -93,7 +92,6 @@ class BodyLimit:
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > self._max_bytes:
-                await self._discard(receive, seen, message)
                 raise self._too_large()
             return message
 
@@ -101,8 +99,3 @@ class BodyLimit:
 
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(f"the body has more than {self._max_bytes} bytes, this server's limit")
-
-    async def _discard(self, receive: Receive, seen: int, message: Message) -> None:
-        while message.get("more_body", False) and seen < DISCARD_FACTOR * self._max_bytes:
-            message = await receive()
-            seen += len(message.get("body", b""))

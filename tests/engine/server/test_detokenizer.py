@@ -53,6 +53,18 @@ def test_every_beginning_is_a_beginning_of_the_text(tokenizer: Tokenizer, ids) -
         assert text.startswith("".join(given_out[:end]))
 
 
+def test_added_tokens_stand_for_themselves() -> None:
+    """Their characters need not be in the byte alphabet: a space, CJK, DeepSeek's bars."""
+    added = ["a b", "東京", "<\uff5cend\u2581of\uff5c>", "<plain>"]
+    backend = Backend(models.BPE({"a": 0}, []))
+    backend.decoder = decoders.ByteLevel()
+    backend.add_tokens(added)
+    vocabulary = Vocabulary(backend)
+    ids = [backend.token_to_id(token) for token in added]
+    assert pieces(vocabulary, ids) == [*added, ""]
+    assert backend.decode(ids) == "".join(added)
+
+
 def test_a_torn_character_waits_for_its_end(tokenizer: Tokenizer) -> None:
     ids = [tokenizer._backend.token_to_id(char) for char in "ðŁĮį"]  # 🌍 byte by byte
     assert pieces(tokenizer.vocabulary, ids) == ["", "", "", "🌍", ""]

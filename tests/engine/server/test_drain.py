@@ -125,5 +125,6 @@ def test_a_third_signal_does_not_wait_for_the_core(tiny_model: Path) -> None:
 
 def test_stop_before_the_start_is_complete(tiny_model: Path) -> None:
     with running_server(tiny_model, ready=False) as server:
+        server.core.on_shutdown = None  # it loads, and does not listen
         server.thread.interrupt()
         assert server.thread.join() == 0

@@ -13,6 +13,7 @@ from support.fake_core import Script
 from support.server_thread import Running, running_server
 
 from kvtier_engine.messages import Generate
+from kvtier_engine.server.core_client import retry_after_s
 
 COMPLETIONS = "/v1/completions"
 MIB = 1 << 20
@@ -38,6 +39,15 @@ class TestBody:
         response = server.client.post(COMPLETIONS, content=chunks())
         assert response.request.headers["transfer-encoding"] == "chunked"
         assert response.status_code == 413
+
+    def test_client_that_sends_all_before_it_reads(self, server: Running) -> None:
+        """Most do. It must not see a reset connection instead of the answer."""
+        head = f"POST {COMPLETIONS} HTTP/1.1\r\nHost: x\r\nContent-Length: {MIB * 7}\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", server.thread.port), 10) as connection:
+            connection.sendall(head.encode())
+            for _ in range(7):
+                connection.sendall(b"x" * MIB)
+            assert connection.recv(100).startswith(b"HTTP/1.1 413")
 
     def test_client_that_asks_first_need_not_send(self, server: Running) -> None:
         head = (
@@ -161,6 +171,20 @@ class TestQueue:
         for _ in range(5):
             assert small.post(COMPLETIONS, {"prompt": [999], "n": 3}).status_code == 400
         assert small.metric("requests_in_flight") == 0
+
+
+@pytest.mark.parametrize(
+    ("needed", "endings", "elapsed_s", "expected"),
+    [
+        (3, 0, 0.0, 60),  # nothing has ended yet: who knows
+        (1, 64, 0.1, 1),  # quick: not less than a second
+        (3, 4, 8.0, 6),
+        (1, 3, 10.0, 4),  # rounded up
+        (5, 1, 1000.0, 60),
+    ],
+)
+def test_retry_after_follows_the_rate_of_endings(needed, endings, elapsed_s, expected) -> None:
+    assert retry_after_s(needed, endings, elapsed_s) == expected
 
 
 def test_a_slow_reader_gets_everything_in_the_end(server: Running) -> None:

@@ -79,7 +79,7 @@ def test_never_a_server_error(api, fuzzed, session, method: str, path: str, mode
     statuses = set()
 
     @settings(
-        max_examples=50 if method == "POST" else 5,
+        max_examples=30 if method == "POST" else 5,
         deadline=None,
         phases=[Phase.explicit, Phase.generate],
         suppress_health_check=list(HealthCheck),

@@ -54,6 +54,7 @@ def test_ready_tells_how_far_the_start_is(tiny_model: Path) -> None:
 
 def test_a_core_that_cannot_go_on_is_a_failed_server(tiny_model: Path) -> None:
     with running_server(tiny_model, ready=False) as server:
+        server.core.on_shutdown = None  # the test says when it ends
         server.core.send(Failed("the weights are gone", "put them back"))
         server.wait(lambda: server.client.get("/ready").json()["status"] == "failed", "failed")
         assert "weights" in server.client.get("/ready").json()["error"]
