@@ -28,52 +28,43 @@ struct Plan {
   int partials = 0;
 };
 
-void Check(const AttentionCall &call) {
+void Check(const AttentionCall& call) {
   CheckPool(call.pool);
   call.batch->CheckPool(call.pool);
-  Require(call.query.data != nullptr,
-          "attention: the address of the queries is null");
+  Require(call.query.data != nullptr, "attention: the address of the queries is null");
   Require(call.out.data != nullptr, "attention: the address of out is null");
   Require(call.query.heads >= 1 && call.query.heads % call.pool.kv_heads == 0,
-          "attention: " + std::to_string(call.query.heads) +
-              " heads cannot share " + std::to_string(call.pool.kv_heads) +
-              " kv heads");
-  Require(call.Group() <= kGroupMax, "attention: more than " +
-                                         std::to_string(kGroupMax) +
-                                         " query heads share a kv head");
+          "attention: " + std::to_string(call.query.heads) + " heads cannot share " +
+              std::to_string(call.pool.kv_heads) + " kv heads");
+  Require(call.Group() <= kGroupMax,
+          "attention: more than " + std::to_string(kGroupMax) + " query heads share a kv head");
   Require(call.scale > 0, "attention: scale must be greater than 0");
   Require(call.window >= 0, "attention: window must not be negative");
   Require(call.softcap >= 0, "attention: softcap must not be negative");
-  for (const Sequence &sequence : call.batch->sequences()) {
+  for (const Sequence& sequence : call.batch->sequences()) {
     Require(sequence.context < kContextMax,
-            "attention: a context is longer than " +
-                std::to_string(kContextMax - 1) + " tokens");
+            "attention: a context is longer than " + std::to_string(kContextMax - 1) + " tokens");
   }
 }
 
-bool IsMany(const AttentionCall &call, const Sequence &sequence) {
+bool IsMany(const AttentionCall& call, const Sequence& sequence) {
   return sequence.tokens * call.Group() >= kManyRowsMin;
 }
 
 // Tokens in a task: many, unless that leaves threads without work.
-int TaskTokens(const AttentionCall &call) {
+int TaskTokens(const AttentionCall& call) {
   std::int64_t rows = 0;
-  for (const Sequence &sequence : call.batch->sequences()) {
-    if (IsMany(call, sequence))
-      rows += std::int64_t{sequence.tokens} * call.query.heads;
+  for (const Sequence& sequence : call.batch->sequences()) {
+    if (IsMany(call, sequence)) rows += std::int64_t{sequence.tokens} * call.query.heads;
   }
-  const std::int64_t fair =
-      rows / (std::int64_t{kTasksPerThread} * ThreadPool::Threads());
-  const auto wanted =
-      static_cast<int>(std::clamp<std::int64_t>(fair, kTaskRowsMin, kTaskRows));
+  const std::int64_t fair = rows / (std::int64_t{kTasksPerThread} * ThreadPool::Threads());
+  const auto wanted = static_cast<int>(std::clamp<std::int64_t>(fair, kTaskRowsMin, kTaskRows));
   return std::max(1, wanted / call.Group());
 }
 
 // The longest first: the last tokens of a sequence see the most keys.
-void PlanMany(const AttentionCall &call, int number, int task_tokens,
-              Plan &plan) {
-  const Sequence &sequence =
-      call.batch->sequences()[static_cast<std::size_t>(number)];
+void PlanMany(const AttentionCall& call, int number, int task_tokens, Plan& plan) {
+  const Sequence& sequence = call.batch->sequences()[static_cast<std::size_t>(number)];
   const int tiles = (sequence.tokens + task_tokens - 1) / task_tokens;
   for (int tile = tiles - 1; tile >= 0; --tile) {
     AttentionTask task;
@@ -86,9 +77,8 @@ void PlanMany(const AttentionCall &call, int number, int task_tokens,
   }
 }
 
-void PlanOnes(const AttentionCall &call, int number, Plan &plan) {
-  const Sequence &sequence =
-      call.batch->sequences()[static_cast<std::size_t>(number)];
+void PlanOnes(const AttentionCall& call, int number, Plan& plan) {
+  const Sequence& sequence = call.batch->sequences()[static_cast<std::size_t>(number)];
   for (int token = 0; token < sequence.tokens; ++token) {
     const int position = sequence.FirstPosition() + token;
     const int first_split = call.FirstKey(position) / kKeySplit;
@@ -110,13 +100,12 @@ void PlanOnes(const AttentionCall &call, int number, Plan &plan) {
   }
 }
 
-Plan MakePlan(const AttentionCall &call) {
+Plan MakePlan(const AttentionCall& call) {
   Plan plan;
   const int task_tokens = TaskTokens(call);
   const auto sequences = static_cast<int>(call.batch->sequences().size());
   for (int number = 0; number < sequences; ++number) {
-    if (IsMany(call,
-               call.batch->sequences()[static_cast<std::size_t>(number)])) {
+    if (IsMany(call, call.batch->sequences()[static_cast<std::size_t>(number)])) {
       PlanMany(call, number, task_tokens, plan);
     } else {
       PlanOnes(call, number, plan);
@@ -125,35 +114,30 @@ Plan MakePlan(const AttentionCall &call) {
   return plan;
 }
 
-} // namespace
+}  // namespace
 
 void Attention(AttentionCall call) {
-  if (call.batch->tokens() == 0)
-    return;
+  if (call.batch->tokens() == 0) return;
   Check(call);
-  static Workspace *partials =
-      new Workspace; // guarded by the pool's mutex; never destroyed
-  ThreadPool &pool = ThreadPool::Get();
+  static Workspace* partials = new Workspace;  // guarded by the pool's mutex; never destroyed
+  ThreadPool& pool = ThreadPool::Get();
   const std::lock_guard lock(pool.mutex());
-  const KernelTable &kernels = Kernels();
+  const KernelTable& kernels = Kernels();
   const Plan plan = MakePlan(call);
   call.sequences = call.batch->sequences().data();
-  call.partials =
-      partials->Floats(static_cast<std::size_t>(plan.partials) *
-                       static_cast<std::size_t>(call.PartialFloats()));
+  call.partials = partials->Floats(static_cast<std::size_t>(plan.partials) *
+                                   static_cast<std::size_t>(call.PartialFloats()));
   const auto many = static_cast<int>(plan.many.size());
   pool.Run(many + static_cast<int>(plan.ones.size()), [&](int number) {
     if (number < many) {
       kernels.attention_many(call, plan.many[static_cast<std::size_t>(number)]);
     } else {
-      kernels.attention_one(call,
-                            plan.ones[static_cast<std::size_t>(number - many)]);
+      kernels.attention_one(call, plan.ones[static_cast<std::size_t>(number - many)]);
     }
   });
   pool.Run(static_cast<int>(plan.merges.size()), [&](int number) {
-    kernels.attention_merge(call,
-                            plan.merges[static_cast<std::size_t>(number)]);
+    kernels.attention_merge(call, plan.merges[static_cast<std::size_t>(number)]);
   });
 }
 
-} // namespace kvtier::kernels
+}  // namespace kvtier::kernels

@@ -23,20 +23,19 @@ inline constexpr int kContextMax = 1 << 24;
 // One call. query is [tokens, heads, head_dim] and so is out; their rows are
 // the batch's.
 struct AttentionCall {
-  const Batch *batch = nullptr;
+  const Batch* batch = nullptr;
   PagePool pool;
   Heads query;
   Heads out;
-  Dtype dtype = Dtype::kFloat32; // of query and out
+  Dtype dtype = Dtype::kFloat32;  // of query and out
   float scale = 0;
-  int window = 0; // keys that a query sees, itself included; 0: all before it
-  float softcap =
-      0; // scores become softcap * tanh(score / softcap); 0: as they are
+  int window = 0;     // keys that a query sees, itself included; 0: all before it
+  float softcap = 0;  // scores become softcap * tanh(score / softcap); 0: as they are
 
   // Set by Attention: the batch's sequences, and room for what attention_one
   // leaves for attention_merge.
-  const Sequence *sequences = nullptr;
-  float *partials = nullptr;
+  const Sequence* sequences = nullptr;
+  float* partials = nullptr;
 
   int Group() const { return query.heads / pool.kv_heads; }
   // Floats of one partial result: maximum and sum of each head, then the heads'
@@ -66,4 +65,4 @@ struct AttentionTask {
 // The keys and values of all the batch's tokens are in the pool already.
 void Attention(AttentionCall call);
 
-} // namespace kvtier::kernels
+}  // namespace kvtier::kernels

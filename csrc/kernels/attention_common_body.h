@@ -7,17 +7,16 @@ inline constexpr float kLog2E = 1.44269502f;
 // A block of a sequence's keys: `count` <= kKeyBlock of them, and where each
 // one's K lies in the pool (its V is kv_stride further).
 struct KeyBlock {
-  const PagePool *pool;
+  const PagePool* pool;
   int count;
   std::ptrdiff_t offsets[kKeyBlock];
 };
 
 // The keys at positions [first, first + count) of one kv head.
-inline void FindKeys(const AttentionCall &call, const AttentionTask &task,
-                     int first, KeyBlock &block) {
-  const PagePool &pool = call.pool;
-  const std::int32_t *page =
-      call.sequences[task.sequence].pages + first / pool.page_tokens;
+inline void FindKeys(const AttentionCall& call, const AttentionTask& task, int first,
+                     KeyBlock& block) {
+  const PagePool& pool = call.pool;
+  const std::int32_t* page = call.sequences[task.sequence].pages + first / pool.page_tokens;
   int token = first % pool.page_tokens;
   block.pool = &pool;
   for (int key = 0; key < block.count; ++key) {
@@ -30,19 +29,17 @@ inline void FindKeys(const AttentionCall &call, const AttentionTask &task,
 }
 
 // V of a block as [kKeyBlock][head_dim], zero past its count.
-inline void LoadValues(const KeyBlock &block, float *to) {
-  const PagePool &pool = *block.pool;
+inline void LoadValues(const KeyBlock& block, float* to) {
+  const PagePool& pool = *block.pool;
   const int head_dim = pool.head_dim;
   for (int key = 0; key < block.count; ++key) {
     const std::ptrdiff_t offset = block.offsets[key] + pool.kv_stride;
-    float *row = to + key * head_dim;
+    float* row = to + key * head_dim;
     for (int i = 0; i < head_dim; i += kWidth) {
-      Simd::Store(
-          row + i,
-          pool.dtype == Dtype::kFloat32
-              ? Simd::Load(static_cast<const float *>(pool.data) + offset + i)
-              : Simd::LoadBfloat(static_cast<const std::uint16_t *>(pool.data) +
-                                 offset + i));
+      Simd::Store(row + i, pool.dtype == Dtype::kFloat32
+                               ? Simd::Load(static_cast<const float*>(pool.data) + offset + i)
+                               : Simd::LoadBfloat(static_cast<const std::uint16_t*>(pool.data) +
+                                                  offset + i));
     }
   }
   for (int i = block.count * head_dim; i < kKeyBlock * head_dim; i += kWidth) {
@@ -52,24 +49,23 @@ inline void LoadValues(const KeyBlock &block, float *to) {
 
 // Elements [first, first + kWidth) of kWidth keys (pairs of elements for
 // bfloat16).
-KVTIER_INLINE void LoadKeyVectors(const KeyBlock &block, int key, int first,
+KVTIER_INLINE void LoadKeyVectors(const KeyBlock& block, int key, int first,
                                   Float (&vectors)[kWidth]) {
   for (int i = 0; i < kWidth; ++i) {
     if (key + i >= block.count) {
       vectors[i] = Simd::Zero();
     } else if (block.pool->dtype == Dtype::kFloat32) {
-      const float *data = static_cast<const float *>(block.pool->data);
+      const float* data = static_cast<const float*>(block.pool->data);
       vectors[i] = Simd::Load(data + block.offsets[key + i] + first);
     } else {
-      const std::uint16_t *data =
-          static_cast<const std::uint16_t *>(block.pool->data);
+      const std::uint16_t* data = static_cast<const std::uint16_t*>(block.pool->data);
       vectors[i] = LoadRawPairs(data + block.offsets[key + i] + first);
     }
   }
 }
 
 // K of a block as [head_dim][kKeyBlock], zero past its count.
-inline void LoadKeysTransposed(const KeyBlock &block, float *to) {
+inline void LoadKeysTransposed(const KeyBlock& block, float* to) {
   const bool is_bfloat = block.pool->dtype == Dtype::kBfloat16;
   const int head_dim = block.pool->head_dim;
   const int step = is_bfloat ? 2 * kWidth : kWidth;
@@ -81,7 +77,7 @@ inline void LoadKeysTransposed(const KeyBlock &block, float *to) {
       Float vectors[kWidth];
       LoadKeyVectors(block, key, first, vectors);
       Transpose(vectors);
-      float *column = to + first * kKeyBlock + key;
+      float* column = to + first * kKeyBlock + key;
       for (int i = 0; i < kWidth; ++i) {
         if (!is_bfloat) {
           Simd::Store(column + i * kKeyBlock, vectors[i]);
@@ -100,11 +96,11 @@ inline void LoadKeysTransposed(const KeyBlock &block, float *to) {
 static_assert(2 * kWidth <= kHeadDimMin);
 
 // softcap * tanh(score * scale / softcap), for `count` scores in place.
-inline void CapScores(const AttentionCall &call, float *scores, int count) {
+inline void CapScores(const AttentionCall& call, float* scores, int count) {
   const Float twice = Simd::Set(2.0f * call.scale / call.softcap);
   const Float cap = Simd::Set(call.softcap);
   const Float one = Simd::Set(1.0f);
-  const Float limit = Simd::Set(80.0f); // tanh is 1 in float32 long before
+  const Float limit = Simd::Set(80.0f);  // tanh is 1 in float32 long before
   for (int i = 0; i < count; i += kWidth) {
     const Float x = Simd::Min(Simd::Mul(Simd::Load(scores + i), twice), limit);
     const Float power = Exp(x);
@@ -114,22 +110,21 @@ inline void CapScores(const AttentionCall &call, float *scores, int count) {
 }
 
 // What turns a (capped) score into an exponent of 2.
-KVTIER_INLINE float ScoreFactor(const AttentionCall &call) {
+KVTIER_INLINE float ScoreFactor(const AttentionCall& call) {
   return call.softcap > 0 ? kLog2E : call.scale * kLog2E;
 }
 
 // -maximum, or 0 where no key was seen yet: -inf minus itself would be a NaN.
 KVTIER_INLINE Float Shift(Float maximum) {
   const Float lowest = Simd::Set(-3.0e38f);
-  return Simd::SelectLess(maximum, lowest, Simd::Zero(),
-                          Simd::Sub(Simd::Zero(), maximum));
+  return Simd::SelectLess(maximum, lowest, Simd::Zero(), Simd::Sub(Simd::Zero(), maximum));
 }
 
 // The running state of rows that lie side by side in vectors, or of one row in
 // all lanes.
 struct Softmax {
-  Float maximum; // of the scores seen, as exponents of 2
-  Float sum;     // of 2^(score - maximum)
+  Float maximum;  // of the scores seen, as exponents of 2
+  Float sum;      // of 2^(score - maximum)
 };
 
 // The factors that bring two states, and what was weighted with them, to one
@@ -150,10 +145,8 @@ KVTIER_INLINE Blend BlendMaxima(Float old_maximum, Float new_maximum) {
 }
 
 // old * old_factor + new * new_factor, as both kernels round it.
-KVTIER_INLINE Float BlendSums(const Blend &blend, Float old_sum,
-                              Float new_sum) {
-  return Simd::Fma(new_sum, blend.new_factor,
-                   Simd::Mul(old_sum, blend.old_factor));
+KVTIER_INLINE Float BlendSums(const Blend& blend, Float old_sum, Float new_sum) {
+  return Simd::Fma(new_sum, blend.new_factor, Simd::Mul(old_sum, blend.old_factor));
 }
 
 KVTIER_INLINE float FirstLane(Float vector) {
@@ -163,23 +156,19 @@ KVTIER_INLINE float FirstLane(Float vector) {
 }
 
 // Query or output element (token, head, 0).
-KVTIER_INLINE std::ptrdiff_t HeadOffset(const Heads &heads, int token,
-                                        int head) {
+KVTIER_INLINE std::ptrdiff_t HeadOffset(const Heads& heads, int token, int head) {
   return token * heads.token_stride + head * heads.head_stride;
 }
 
-KVTIER_INLINE float LoadElement(const void *data, Dtype dtype,
-                                std::ptrdiff_t offset) {
-  if (dtype == Dtype::kFloat32)
-    return static_cast<const float *>(data)[offset];
-  return FromBfloat(static_cast<const std::uint16_t *>(data)[offset]);
+KVTIER_INLINE float LoadElement(const void* data, Dtype dtype, std::ptrdiff_t offset) {
+  if (dtype == Dtype::kFloat32) return static_cast<const float*>(data)[offset];
+  return FromBfloat(static_cast<const std::uint16_t*>(data)[offset]);
 }
 
-KVTIER_INLINE void StoreElement(void *data, Dtype dtype, std::ptrdiff_t offset,
-                                float value) {
+KVTIER_INLINE void StoreElement(void* data, Dtype dtype, std::ptrdiff_t offset, float value) {
   if (dtype == Dtype::kFloat32) {
-    static_cast<float *>(data)[offset] = value;
+    static_cast<float*>(data)[offset] = value;
   } else {
-    static_cast<std::uint16_t *>(data)[offset] = ToBfloat(value);
+    static_cast<std::uint16_t*>(data)[offset] = ToBfloat(value);
   }
 }

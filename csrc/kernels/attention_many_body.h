@@ -3,58 +3,52 @@
 // attention_common_body.h.
 
 inline constexpr int kPanelRows = Simd::kAttentionVectors * kWidth;
-static_assert(kKeyBlock % Simd::kAttentionRows == 0 &&
-              kHeadDimStep % Simd::kAttentionRows == 0);
+static_assert(kKeyBlock % Simd::kAttentionRows == 0 && kHeadDimStep % Simd::kAttentionRows == 0);
 
 // A panel of query rows and their state. Row r is query token r / group, head r
 // % group of the task; rows past the task's last see no key and are not
 // written.
 struct QueryPanel {
-  float *query; // [head_dim][kPanelRows]
-  float *split; // [head_dim][kPanelRows], weighted values of this split
-  float *total; // [head_dim][kPanelRows], of the splits before
-  float
-      *state; // four rows of kPanelRows: maximum and sum of split and of total
-  float *first;  // [kPanelRows], first key seen
-  float *end;    // [kPanelRows], one past the last key seen
-  int first_max; // of the rows that exist
+  float* query;   // [head_dim][kPanelRows]
+  float* split;   // [head_dim][kPanelRows], weighted values of this split
+  float* total;   // [head_dim][kPanelRows], of the splits before
+  float* state;   // four rows of kPanelRows: maximum and sum of split and of total
+  float* first;   // [kPanelRows], first key seen
+  float* end;     // [kPanelRows], one past the last key seen
+  int first_max;  // of the rows that exist
   int first_min;
   int end_min;
   int end_max;
 };
 
 struct ManyArgs {
-  const AttentionCall *call;
-  const AttentionTask *task;
-  float *keys;   // [head_dim][kKeyBlock]
-  float *values; // [kKeyBlock][head_dim]
-  float *scores; // [kKeyBlock][kPanelRows]
+  const AttentionCall* call;
+  const AttentionTask* task;
+  float* keys;    // [head_dim][kKeyBlock]
+  float* values;  // [kKeyBlock][head_dim]
+  float* scores;  // [kKeyBlock][kPanelRows]
   int block_first;
 };
 
-KVTIER_INLINE void Fill(float *to, int count, float value) {
-  for (int i = 0; i < count; i += kWidth)
-    Simd::Store(to + i, Simd::Set(value));
+KVTIER_INLINE void Fill(float* to, int count, float value) {
+  for (int i = 0; i < count; i += kWidth) Simd::Store(to + i, Simd::Set(value));
 }
 
-inline void ResetSplit(const AttentionCall &call, const QueryPanel &panel) {
+inline void ResetSplit(const AttentionCall& call, const QueryPanel& panel) {
   Fill(panel.split, call.pool.head_dim * kPanelRows, 0.0f);
   Fill(panel.state, kPanelRows, kMinusInfinity);
   Fill(panel.state + kPanelRows, kPanelRows, 0.0f);
 }
 
-inline void LoadQueryRow(const ManyArgs &args, QueryPanel &panel, int row,
-                         int column) {
-  const AttentionCall &call = *args.call;
-  const Sequence &sequence = call.sequences[args.task->sequence];
+inline void LoadQueryRow(const ManyArgs& args, QueryPanel& panel, int row, int column) {
+  const AttentionCall& call = *args.call;
+  const Sequence& sequence = call.sequences[args.task->sequence];
   const int group = call.Group();
   const int token = args.task->first_token + row / group;
   const int head = args.task->kv_head * group + row % group;
-  const std::ptrdiff_t offset =
-      HeadOffset(call.query, sequence.query_start + token, head);
+  const std::ptrdiff_t offset = HeadOffset(call.query, sequence.query_start + token, head);
   for (int i = 0; i < call.pool.head_dim; ++i) {
-    panel.query[i * kPanelRows + column] =
-        LoadElement(call.query.data, call.dtype, offset + i);
+    panel.query[i * kPanelRows + column] = LoadElement(call.query.data, call.dtype, offset + i);
   }
   const int position = sequence.FirstPosition() + token;
   const int first = call.FirstKey(position);
@@ -66,8 +60,8 @@ inline void LoadQueryRow(const ManyArgs &args, QueryPanel &panel, int row,
   panel.end_max = position + 1 > panel.end_max ? position + 1 : panel.end_max;
 }
 
-inline void StartPanel(const ManyArgs &args, QueryPanel &panel, int number) {
-  const AttentionCall &call = *args.call;
+inline void StartPanel(const ManyArgs& args, QueryPanel& panel, int number) {
+  const AttentionCall& call = *args.call;
   const int head_dim = call.pool.head_dim;
   Fill(panel.query, head_dim * kPanelRows, 0.0f);
   Fill(panel.total, head_dim * kPanelRows, 0.0f);
@@ -81,36 +75,32 @@ inline void StartPanel(const ManyArgs &args, QueryPanel &panel, int number) {
   panel.end_min = kContextMax;
   panel.end_max = 0;
   const int rows = args.task->tokens * call.Group();
-  for (int column = 0;
-       column < kPanelRows && number * kPanelRows + column < rows; ++column) {
+  for (int column = 0; column < kPanelRows && number * kPanelRows + column < rows; ++column) {
     LoadQueryRow(args, panel, number * kPanelRows + column, column);
   }
 }
 
 // scores[key][row] = keys[.][key] * query[.][row].
-inline void ScorePanel(const ManyArgs &args, const QueryPanel &panel) {
+inline void ScorePanel(const ManyArgs& args, const QueryPanel& panel) {
   for (int key = 0; key < kKeyBlock; key += Simd::kAttentionRows) {
     Tile<Simd::kAttentionRows, Simd::kAttentionVectors> tile;
     tile.Clear();
-    tile.Accumulate(args.call->pool.head_dim,
-                    Operand<float>{args.keys + key, kKeyBlock},
+    tile.Accumulate(args.call->pool.head_dim, Operand<float>{args.keys + key, kKeyBlock},
                     Operand<float>{panel.query, kPanelRows});
     tile.Store(args.scores + key * kPanelRows, kPanelRows);
   }
 }
 
 // Replaces the scores that a row does not see by -inf.
-inline void MaskScores(const ManyArgs &args, const QueryPanel &panel) {
+inline void MaskScores(const ManyArgs& args, const QueryPanel& panel) {
   const Float hidden = Simd::Set(kMinusInfinity);
   for (int column = 0; column < kPanelRows; column += kWidth) {
     const Float first = Simd::Load(panel.first + column);
     const Float end = Simd::Load(panel.end + column);
     for (int key = 0; key < kKeyBlock; ++key) {
-      float *at = args.scores + key * kPanelRows + column;
-      const Float position =
-          Simd::Set(static_cast<float>(args.block_first + key));
-      const Float seen =
-          Simd::SelectLess(position, end, Simd::Load(at), hidden);
+      float* at = args.scores + key * kPanelRows + column;
+      const Float position = Simd::Set(static_cast<float>(args.block_first + key));
+      const Float seen = Simd::SelectLess(position, end, Simd::Load(at), hidden);
       Simd::Store(at, Simd::SelectLess(position, first, hidden, seen));
     }
   }
@@ -122,16 +112,14 @@ KVTIER_INLINE Float WeightSum(Float (&sums)[kWidth]) {
 #pragma GCC unroll 8
   for (int half = kWidth / 2; half > 0; half /= 2) {
 #pragma GCC unroll 8
-    for (int i = 0; i < half; ++i)
-      sums[i] = Simd::Add(sums[i], sums[i + half]);
+    for (int i = 0; i < half; ++i) sums[i] = Simd::Add(sums[i], sums[i + half]);
   }
   return sums[0];
 }
 
 // Turns one vector of rows' scores into weights; `rescale` gets what earlier
 // sums and values of the split are to be multiplied with.
-inline void WeighColumn(const ManyArgs &args, float *state, float *scores,
-                        float *rescale) {
+inline void WeighColumn(const ManyArgs& args, float* state, float* scores, float* rescale) {
   const Float factor = Simd::Set(ScoreFactor(*args.call));
   Float top = Simd::Set(kMinusInfinity);
   for (int key = 0; key < kKeyBlock; ++key) {
@@ -146,7 +134,7 @@ inline void WeighColumn(const ManyArgs &args, float *state, float *scores,
     Float sum = Simd::Zero();
 #pragma GCC unroll 4
     for (int key = i; key < kKeyBlock; key += kWidth) {
-      float *at = scores + key * kPanelRows;
+      float* at = scores + key * kPanelRows;
       const Float weight = Exp2(Simd::Fma(Simd::Load(at), factor, shift));
       Simd::Store(at, weight);
       sum = Simd::Add(sum, weight);
@@ -155,15 +143,13 @@ inline void WeighColumn(const ManyArgs &args, float *state, float *scores,
   }
   Simd::Store(state, maximum);
   const Float old_sum = Simd::Load(state + kPanelRows);
-  Simd::Store(state + kPanelRows,
-              Simd::Fma(old_sum, old_factor, WeightSum(sums)));
+  Simd::Store(state + kPanelRows, Simd::Fma(old_sum, old_factor, WeightSum(sums)));
   Simd::Store(rescale, old_factor);
 }
 
 // split[.][row] = split[.][row] * rescale[row] + values[key][.] *
 // weights[key][row].
-inline void AddValues(const ManyArgs &args, const QueryPanel &panel,
-                      const float *rescale) {
+inline void AddValues(const ManyArgs& args, const QueryPanel& panel, const float* rescale) {
   const int head_dim = args.call->pool.head_dim;
   for (int row = 0; row < head_dim; row += Simd::kAttentionRows) {
     Tile<Simd::kAttentionRows, Simd::kAttentionVectors> tile;
@@ -175,29 +161,24 @@ inline void AddValues(const ManyArgs &args, const QueryPanel &panel,
   }
 }
 
-inline void AttendPanel(const ManyArgs &args, const QueryPanel &panel) {
+inline void AttendPanel(const ManyArgs& args, const QueryPanel& panel) {
   const int block_end = args.block_first + kKeyBlock;
-  if (args.block_first >= panel.end_max || block_end <= panel.first_min)
-    return;
+  if (args.block_first >= panel.end_max || block_end <= panel.first_min) return;
   ScorePanel(args, panel);
-  if (args.call->softcap > 0)
-    CapScores(*args.call, args.scores, kKeyBlock * kPanelRows);
-  if (block_end > panel.end_min || args.block_first < panel.first_max)
-    MaskScores(args, panel);
+  if (args.call->softcap > 0) CapScores(*args.call, args.scores, kKeyBlock * kPanelRows);
+  if (block_end > panel.end_min || args.block_first < panel.first_max) MaskScores(args, panel);
   alignas(64) float rescale[kPanelRows];
   for (int column = 0; column < kPanelRows; column += kWidth) {
-    WeighColumn(args, panel.state + column, args.scores + column,
-                rescale + column);
+    WeighColumn(args, panel.state + column, args.scores + column, rescale + column);
   }
   AddValues(args, panel, rescale);
 }
 
 // Adds the split to the total and starts a new split.
-inline void MergeSplit(const AttentionCall &call, const QueryPanel &panel) {
+inline void MergeSplit(const AttentionCall& call, const QueryPanel& panel) {
   for (int column = 0; column < kPanelRows; column += kWidth) {
-    float *state = panel.state + column;
-    const Blend blend =
-        BlendMaxima(Simd::Load(state + 2 * kPanelRows), Simd::Load(state));
+    float* state = panel.state + column;
+    const Blend blend = BlendMaxima(Simd::Load(state + 2 * kPanelRows), Simd::Load(state));
     const Float old_sum = Simd::Load(state + 3 * kPanelRows);
     const Float new_sum = Simd::Load(state + kPanelRows);
     Simd::Store(state + 2 * kPanelRows, blend.maximum);
@@ -212,15 +193,14 @@ inline void MergeSplit(const AttentionCall &call, const QueryPanel &panel) {
   ResetSplit(call, panel);
 }
 
-inline void WritePanelRows(const ManyArgs &args, const QueryPanel &panel,
-                           int number) {
-  const AttentionCall &call = *args.call;
-  const Sequence &sequence = call.sequences[args.task->sequence];
+inline void WritePanelRows(const ManyArgs& args, const QueryPanel& panel, int number) {
+  const AttentionCall& call = *args.call;
+  const Sequence& sequence = call.sequences[args.task->sequence];
   const int head_dim = call.pool.head_dim;
   for (int column = 0; column < kPanelRows; column += kWidth) {
     const Float sum = Simd::Load(panel.state + 3 * kPanelRows + column);
     for (int i = 0; i < head_dim; ++i) {
-      float *at = panel.total + i * kPanelRows + column;
+      float* at = panel.total + i * kPanelRows + column;
       Simd::Store(at, Simd::Div(Simd::Load(at), sum));
     }
   }
@@ -228,8 +208,7 @@ inline void WritePanelRows(const ManyArgs &args, const QueryPanel &panel,
   const int rows = args.task->tokens * group - number * kPanelRows;
   for (int column = 0; column < kPanelRows && column < rows; ++column) {
     const int row = number * kPanelRows + column;
-    const int token =
-        sequence.query_start + args.task->first_token + row / group;
+    const int token = sequence.query_start + args.task->first_token + row / group;
     const std::ptrdiff_t offset =
         HeadOffset(call.out, token, args.task->kv_head * group + row % group);
     for (int i = 0; i < head_dim; ++i) {
@@ -240,8 +219,7 @@ inline void WritePanelRows(const ManyArgs &args, const QueryPanel &panel,
 }
 
 // Lays the panels out in `memory` and returns how many floats one takes.
-inline std::size_t PlacePanel(const AttentionCall &call, float *memory,
-                              QueryPanel &panel) {
+inline std::size_t PlacePanel(const AttentionCall& call, float* memory, QueryPanel& panel) {
   const int plane = call.pool.head_dim * kPanelRows;
   panel.query = memory;
   panel.split = panel.query + plane;
@@ -254,9 +232,9 @@ inline std::size_t PlacePanel(const AttentionCall &call, float *memory,
 
 inline constexpr int kTaskPanelsMax = 64;
 
-inline void AttendBlocks(ManyArgs &args, QueryPanel *panels, int count) {
-  const AttentionCall &call = *args.call;
-  const Sequence &sequence = call.sequences[args.task->sequence];
+inline void AttendBlocks(ManyArgs& args, QueryPanel* panels, int count) {
+  const AttentionCall& call = *args.call;
+  const Sequence& sequence = call.sequences[args.task->sequence];
   const int first_position = sequence.FirstPosition() + args.task->first_token;
   const int end = first_position + args.task->tokens;
   const int first = call.FirstKey(first_position) / kKeyBlock * kKeyBlock;
@@ -267,33 +245,27 @@ inline void AttendBlocks(ManyArgs &args, QueryPanel *panels, int count) {
     FindKeys(call, *args.task, block_first, block);
     LoadKeysTransposed(block, args.keys);
     LoadValues(block, args.values);
-    for (int i = 0; i < count; ++i)
-      AttendPanel(args, panels[i]);
+    for (int i = 0; i < count; ++i) AttendPanel(args, panels[i]);
     const int next = block_first + kKeyBlock;
     if (next % kKeySplit == 0 || next >= end) {
-      for (int i = 0; i < count; ++i)
-        MergeSplit(call, panels[i]);
+      for (int i = 0; i < count; ++i) MergeSplit(call, panels[i]);
     }
   }
 }
 
-inline void AttentionMany(const AttentionCall &call,
-                          const AttentionTask &task) {
+inline void AttentionMany(const AttentionCall& call, const AttentionTask& task) {
   QueryPanel panels[kTaskPanelsMax];
   const int count = (task.tokens * call.Group() + kPanelRows - 1) / kPanelRows;
   const std::size_t panel_floats = PlacePanel(call, nullptr, panels[0]);
-  const std::size_t plane =
-      static_cast<std::size_t>(call.pool.head_dim) * kKeyBlock;
-  float *memory =
-      ThreadWorkspace().Floats(2 * plane + kKeyBlock * kPanelRows +
-                               static_cast<std::size_t>(count) * panel_floats);
+  const std::size_t plane = static_cast<std::size_t>(call.pool.head_dim) * kKeyBlock;
+  float* memory = ThreadWorkspace().Floats(2 * plane + kKeyBlock * kPanelRows +
+                                           static_cast<std::size_t>(count) * panel_floats);
   ManyArgs args{&call, &task, memory, memory + plane, memory + 2 * plane, 0};
-  float *next = args.scores + kKeyBlock * kPanelRows;
+  float* next = args.scores + kKeyBlock * kPanelRows;
   for (int i = 0; i < count; ++i) {
     next += PlacePanel(call, next, panels[i]);
     StartPanel(args, panels[i], i);
   }
   AttendBlocks(args, panels, count);
-  for (int i = 0; i < count; ++i)
-    WritePanelRows(args, panels[i], i);
+  for (int i = 0; i < count; ++i) WritePanelRows(args, panels[i], i);
 }

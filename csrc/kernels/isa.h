@@ -11,7 +11,7 @@ namespace kvtier::kernels {
 
 enum class Isa { kPortable, kAvx2, kAvx512, kAvx512Bf16 };
 
-const char *IsaName(Isa isa);
+const char* IsaName(Isa isa);
 
 // Those that this processor can run, slowest first; kPortable is always there.
 std::vector<Isa> SupportedIsas();
@@ -22,9 +22,9 @@ Isa CurrentIsa();
 // results of two instruction sets differ in their last bits. Throws
 // std::invalid_argument for an unknown or unsupported name. Not while a kernel
 // runs.
-void ForceIsa(const std::string &name);
+void ForceIsa(const std::string& name);
 
 // The kernels of the current instruction set.
-const KernelTable &Kernels();
+const KernelTable& Kernels();
 
-} // namespace kvtier::kernels
+}  // namespace kvtier::kernels

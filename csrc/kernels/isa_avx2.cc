@@ -14,12 +14,12 @@ namespace {
 namespace avx2 {
 #include "simd_avx2.h"
 #include "table_body.h"
-} // namespace avx2
-} // namespace
+}  // namespace avx2
+}  // namespace
 
 const KernelTable kAvx2Kernels = avx2::kTable;
 
-} // namespace kvtier::kernels
+}  // namespace kvtier::kernels
 
 KVTIER_TARGET_END
 #endif

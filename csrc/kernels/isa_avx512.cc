@@ -15,12 +15,12 @@ namespace avx512 {
 #include "simd_avx512.h"
 using Simd = Avx512;
 #include "table_body.h"
-} // namespace avx512
-} // namespace
+}  // namespace avx512
+}  // namespace
 
 const KernelTable kAvx512Kernels = avx512::kTable;
 
-} // namespace kvtier::kernels
+}  // namespace kvtier::kernels
 
 KVTIER_TARGET_END
 #endif

@@ -15,12 +15,12 @@ namespace avx512_bf16 {
 #include "simd_avx512.h"
 #include "simd_avx512_bf16.h"
 #include "table_body.h"
-} // namespace avx512_bf16
-} // namespace
+}  // namespace avx512_bf16
+}  // namespace
 
 const KernelTable kAvx512Bf16Kernels = avx512_bf16::kTable;
 
-} // namespace kvtier::kernels
+}  // namespace kvtier::kernels
 
 KVTIER_TARGET_END
 #endif

@@ -9,9 +9,9 @@ namespace {
 namespace portable {
 #include "simd_portable.h"
 #include "table_body.h"
-} // namespace portable
-} // namespace
+}  // namespace portable
+}  // namespace
 
 const KernelTable kPortableKernels = portable::kTable;
 
-} // namespace kvtier::kernels
+}  // namespace kvtier::kernels

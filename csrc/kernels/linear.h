@@ -10,20 +10,18 @@ namespace kvtier::kernels {
 // bias is [n] of the weight's dtype, or null. The ranges of x and out must not
 // overlap.
 struct LinearCall {
-  const PackedWeight *weight = nullptr;
+  const PackedWeight* weight = nullptr;
   Rows x;
   int rows = 0;
   Rows out;
-  const void *bias = nullptr;
+  const void* bias = nullptr;
 
   // Set by Linear: x as the kernels read it, and how its rows are put into
   // tiles.
-  float *packed_x = nullptr;
+  float* packed_x = nullptr;
   int tiles = 0;
 
-  int TileRows(int tile) const {
-    return rows / tiles + (tile < rows % tiles ? 1 : 0);
-  }
+  int TileRows(int tile) const { return rows / tiles + (tile < rows % tiles ? 1 : 0); }
   int TileFirstRow(int tile) const {
     const int wide = rows % tiles;
     return tile * (rows / tiles) + (tile < wide ? tile : wide);
@@ -44,4 +42,4 @@ struct LinearTask {
 // says.
 void Linear(LinearCall call);
 
-} // namespace kvtier::kernels
+}  // namespace kvtier::kernels

@@ -26,8 +26,7 @@ KVTIER_INLINE Float Exp(Float x) {
   // x * log2(e) as a whole number and a rest, the rest from x in two steps: one
   // product would lose the low bits of a large x.
   const Float whole = Simd::Round(Simd::Mul(x, Simd::Set(1.44269502f)));
-  const Float clamped =
-      Simd::Max(Simd::Min(whole, Simd::Set(127.0f)), Simd::Set(-126.0f));
+  const Float clamped = Simd::Max(Simd::Min(whole, Simd::Set(127.0f)), Simd::Set(-126.0f));
   Float rest = Simd::Fma(clamped, Simd::Set(-0.693145752f), x);
   rest = Simd::Fma(clamped, Simd::Set(-1.42860677e-06f), rest);
   const Float scaled = Simd::Mul(rest, Simd::Set(1.44269502f));
@@ -48,8 +47,7 @@ KVTIER_INLINE float Sum(Float vector) {
   float lane[kWidth];
   Simd::Store(lane, vector);
   for (int half = kWidth / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i)
-      lane[i] += lane[i + half];
+    for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
   }
   return lane[0];
 }
@@ -57,8 +55,7 @@ KVTIER_INLINE float Sum(Float vector) {
 KVTIER_INLINE float Largest(Float vector) {
   float lane[kWidth];
   Simd::Store(lane, vector);
-  for (int i = 1; i < kWidth; ++i)
-    lane[0] = lane[i] > lane[0] ? lane[i] : lane[0];
+  for (int i = 1; i < kWidth; ++i) lane[0] = lane[i] > lane[0] ? lane[i] : lane[0];
   return lane[0];
 }
 
@@ -69,17 +66,15 @@ KVTIER_INLINE void Transpose(Float (&vectors)[kWidth]) {
     Float shuffled[kWidth];
 #pragma GCC unroll 8
     for (int i = 0; i < kWidth / 2; ++i) {
-      Simd::Interleave(vectors[i], vectors[i + kWidth / 2], shuffled[2 * i],
-                       shuffled[2 * i + 1]);
+      Simd::Interleave(vectors[i], vectors[i + kWidth / 2], shuffled[2 * i], shuffled[2 * i + 1]);
     }
 #pragma GCC unroll 16
-    for (int i = 0; i < kWidth; ++i)
-      vectors[i] = shuffled[i];
+    for (int i = 0; i < kWidth; ++i) vectors[i] = shuffled[i];
   }
 }
 
 // kWidth pairs of bfloat16 as they are.
-KVTIER_INLINE Float LoadRawPairs(const std::uint16_t *from) {
+KVTIER_INLINE Float LoadRawPairs(const std::uint16_t* from) {
   Float pairs;
   __builtin_memcpy(&pairs, from, sizeof(pairs));
   return pairs;
@@ -96,11 +91,8 @@ KVTIER_INLINE float FromBfloat(std::uint16_t value) {
 KVTIER_INLINE std::uint16_t ToBfloat(float value) {
   std::uint32_t bits;
   __builtin_memcpy(&bits, &value, sizeof(bits));
-  if (value != value)
-    return 0x7fc0;
+  if (value != value) return 0x7fc0;
   return static_cast<std::uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-KVTIER_INLINE float RoundToBfloat(float value) {
-  return FromBfloat(ToBfloat(value));
-}
+KVTIER_INLINE float RoundToBfloat(float value) { return FromBfloat(ToBfloat(value)); }

@@ -10,7 +10,7 @@ namespace kvtier::kernels {
 inline constexpr std::size_t kCacheLineBytes = 64;
 
 struct FreeDeleter {
-  void operator()(void *memory) const { std::free(memory); }
+  void operator()(void* memory) const { std::free(memory); }
 };
 
 using AlignedBytes = std::unique_ptr<std::byte[], FreeDeleter>;
@@ -21,17 +21,17 @@ AlignedBytes AllocateAligned(std::size_t bytes);
 
 // Working space that grows and is kept. What it held is lost when it grows.
 class Workspace {
-public:
+ public:
   // Memory for `count` floats on a cache line boundary, valid until the next
   // call.
-  float *Floats(std::size_t count);
+  float* Floats(std::size_t count);
 
-private:
+ private:
   AlignedBytes memory_;
   std::size_t bytes_ = 0;
 };
 
 // The calling thread's own workspace.
-Workspace &ThreadWorkspace();
+Workspace& ThreadWorkspace();
 
-} // namespace kvtier::kernels
+}  // namespace kvtier::kernels

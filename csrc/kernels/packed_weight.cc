@@ -5,15 +5,13 @@
 
 namespace kvtier::kernels {
 
-PackedWeight::PackedWeight(const Rows &weight, int n, int k)
-    : n_(n), k_(k), dtype_(weight.dtype),
-      steps_(k + (dtype_ == Dtype::kBfloat16 ? k % 2 : 0)) {
+PackedWeight::PackedWeight(const Rows& weight, int n, int k)
+    : n_(n), k_(k), dtype_(weight.dtype), steps_(k + (dtype_ == Dtype::kBfloat16 ? k % 2 : 0)) {
   Require(weight.data != nullptr, "the weight's address is null");
-  Require(n >= 1 && k >= 1, "a weight is at least 1 x 1, not " +
-                                std::to_string(n) + " x " + std::to_string(k));
-  Require(weight.stride >= k,
-          "the weight's row stride " + std::to_string(weight.stride) +
-              " is less than its " + std::to_string(k) + " columns");
+  Require(n >= 1 && k >= 1,
+          "a weight is at least 1 x 1, not " + std::to_string(n) + " x " + std::to_string(k));
+  Require(weight.stride >= k, "the weight's row stride " + std::to_string(weight.stride) +
+                                  " is less than its " + std::to_string(k) + " columns");
   data_ = AllocateAligned(bytes());
   if (dtype_ == Dtype::kFloat32) {
     PackFloat(weight);
@@ -22,8 +20,8 @@ PackedWeight::PackedWeight(const Rows &weight, int n, int k)
   }
 }
 
-void PackedWeight::PackFloat(const Rows &weight) {
-  auto *to = reinterpret_cast<float *>(data_.get());
+void PackedWeight::PackFloat(const Rows& weight) {
+  auto* to = reinterpret_cast<float*>(data_.get());
   for (int first = 0; first < n_; first += kPanel) {
     for (int step = 0; step < steps_; ++step) {
       for (int column = 0; column < kPanel; ++column) {
@@ -34,8 +32,8 @@ void PackedWeight::PackFloat(const Rows &weight) {
   }
 }
 
-void PackedWeight::PackBfloat(const Rows &weight) {
-  auto *to = reinterpret_cast<std::uint16_t *>(data_.get());
+void PackedWeight::PackBfloat(const Rows& weight) {
+  auto* to = reinterpret_cast<std::uint16_t*>(data_.get());
   for (int first = 0; first < n_; first += kPanel) {
     for (int step = 0; step < steps_; step += 2) {
       for (int column = 0; column < kPanel; ++column) {
@@ -47,4 +45,4 @@ void PackedWeight::PackBfloat(const Rows &weight) {
   }
 }
 
-} // namespace kvtier::kernels
+}  // namespace kvtier::kernels

@@ -18,9 +18,9 @@ inline constexpr int kPanel = 32;
 // The same bytes serve every instruction set. Never changes after construction;
 // safe to share between threads.
 class PackedWeight {
-public:
+ public:
   // Copies `weight`, of n rows. Throws std::invalid_argument for n or k < 1.
-  PackedWeight(const Rows &weight, int n, int k);
+  PackedWeight(const Rows& weight, int n, int k);
 
   int n() const { return n_; }
   int k() const { return k_; }
@@ -28,24 +28,21 @@ public:
   int panels() const { return (n_ + kPanel - 1) / kPanel; }
   // k as packed: even for bfloat16.
   int steps() const { return steps_; }
-  std::size_t bytes() const {
-    return static_cast<std::size_t>(panels()) * panel_bytes();
+  std::size_t bytes() const { return static_cast<std::size_t>(panels()) * panel_bytes(); }
+
+  const float* FloatPanel(int panel) const {
+    return reinterpret_cast<const float*>(data_.get() + panel * panel_bytes());
+  }
+  const std::uint16_t* BfloatPanel(int panel) const {
+    return reinterpret_cast<const std::uint16_t*>(data_.get() + panel * panel_bytes());
   }
 
-  const float *FloatPanel(int panel) const {
-    return reinterpret_cast<const float *>(data_.get() + panel * panel_bytes());
-  }
-  const std::uint16_t *BfloatPanel(int panel) const {
-    return reinterpret_cast<const std::uint16_t *>(data_.get() +
-                                                   panel * panel_bytes());
-  }
-
-private:
+ private:
   std::size_t panel_bytes() const {
     return static_cast<std::size_t>(steps_) * kPanel * ElementBytes(dtype_);
   }
-  void PackFloat(const Rows &weight);
-  void PackBfloat(const Rows &weight);
+  void PackFloat(const Rows& weight);
+  void PackBfloat(const Rows& weight);
 
   int n_;
   int k_;
@@ -54,4 +51,4 @@ private:
   AlignedBytes data_;
 };
 
-} // namespace kvtier::kernels
+}  // namespace kvtier::kernels

@@ -12,15 +12,15 @@ namespace kvtier::kernels {
 // and the sum is normalised. All of one dtype; out may be x. weight is [size].
 struct RmsNormCall {
   Rows x;
-  Rows residual; // data null: none
+  Rows residual;  // data null: none
   Rows out;
-  const void *weight = nullptr;
+  const void* weight = nullptr;
   int rows = 0;
   int size = 0;
   float epsilon = 0;
 };
 
-void RmsNorm(const RmsNormCall &call);
+void RmsNorm(const RmsNormCall& call);
 
 // out = silu(gate) * up; for bfloat16 silu is rounded before the product, as
 // torch does. All of one dtype; out may be gate or up.
@@ -32,7 +32,7 @@ struct SiluMulCall {
   int size = 0;
 };
 
-void SiluMul(const SiluMulCall &call);
+void SiluMul(const SiluMulCall& call);
 
 // Rotates queries in place and writes the rotated keys and the values of the
 // batch's tokens to their pages. Rotation is by halves of the first rotary_dim
@@ -40,13 +40,13 @@ void SiluMul(const SiluMulCall &call);
 // torch does. cos and sin are float32 tables [positions][rotary_dim / 2] whose
 // rows are table_stride apart.
 struct RopeWriteCall {
-  const Batch *batch = nullptr;
+  const Batch* batch = nullptr;
   PagePool pool;
   Heads query;
   Heads key;
   Heads value;
-  const float *cos = nullptr;
-  const float *sin = nullptr;
+  const float* cos = nullptr;
+  const float* sin = nullptr;
   int rotary_dim = 0;
   int positions = 0;
   std::ptrdiff_t table_stride = 0;
@@ -57,9 +57,9 @@ struct TokenPlace {
   int row = 0;
   int position = 0;
   int page = 0;
-  int token = 0; // in the page
+  int token = 0;  // in the page
 };
 
-void RopeWrite(const RopeWriteCall &call);
+void RopeWrite(const RopeWriteCall& call);
 
-} // namespace kvtier::kernels
+}  // namespace kvtier::kernels

@@ -12,7 +12,6 @@
 // clang-format on
 
 inline constexpr KernelTable kTable = {
-    Simd::kLinearRows, LinearPack,   LinearPanelTask,
-    AttentionMany,     AttentionOne, AttentionMerge,
-    RmsNormRow,        SiluMulRow,   RopeWriteToken,
+    Simd::kLinearRows, LinearPack, LinearPanelTask, AttentionMany,  AttentionOne,
+    AttentionMerge,    RmsNormRow, SiluMulRow,      RopeWriteToken,
 };

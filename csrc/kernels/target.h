@@ -12,9 +12,8 @@
 #define KVTIER_INLINE inline __attribute__((always_inline))
 #define KVTIER_PRAGMA(text) _Pragma(#text)
 #if defined(__clang__)
-#define KVTIER_TARGET(features)                                                \
-  KVTIER_PRAGMA(clang attribute push(__attribute__((target(features))),        \
-                                     apply_to = function))
+#define KVTIER_TARGET(features) \
+  KVTIER_PRAGMA(clang attribute push(__attribute__((target(features))), apply_to = function))
 #define KVTIER_TARGET_END _Pragma("clang attribute pop")
 #else
 // Not popped: gcc compiles templates at the end of the file, with the options
