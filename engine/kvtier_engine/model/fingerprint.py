@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
@@ -103,4 +104,5 @@ def _remember(identity: str, digest: bytes) -> None:
         fresh.write_text(f"{identity}\n{digest.hex()}\n")
         fresh.replace(entry)
     except OSError:
-        fresh.unlink(missing_ok=True)
+        with suppress(OSError):
+            fresh.unlink()

@@ -32,10 +32,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One of the checkpoint's matrices of a fused layer: its name and this rank's rows of it."""
+    """One of the checkpoint's matrices, split over ranks along its rows or its columns."""
 
     name: str
-    rows: range
+    total: int  # rows, or columns, in all
+    own: range  # this rank's
 
 
 class Embedding:
@@ -47,7 +48,7 @@ class Embedding:
         self.weight = place.empty(vocab, hidden)
 
     def parts(self) -> Iterator[Part]:
-        yield Part(f"{self.name}.weight", self.weight)
+        yield Part(f"{self.name}.weight", tuple(self.weight.shape), self.weight)
 
     def __call__(self, token_ids: torch.Tensor) -> torch.Tensor:
         return embedding(token_ids, self.weight)
@@ -63,7 +64,7 @@ class Norm:
         self.weight = place.empty(width)
 
     def parts(self) -> Iterator[Part]:
-        yield Part(f"{self.name}.weight", self.weight)
+        yield Part(f"{self.name}.weight", tuple(self.weight.shape), self.weight)
 
     def __call__(self, values: torch.Tensor) -> torch.Tensor:
         return self.ops.norm(values, self.weight, self.eps)
@@ -94,17 +95,18 @@ class ColumnLinear(Linear):
     """One or several matrices with the same input, fused; the outputs are split over ranks."""
 
     def __init__(self, pieces: Sequence[Piece], width: int, bias: bool, place: Place) -> None:
-        super().__init__(sum(len(piece.rows) for piece in pieces), width, bias, place)
+        super().__init__(sum(len(piece.own) for piece in pieces), width, bias, place)
         self.pieces = pieces
 
     def parts(self) -> Iterator[Part]:
         assert self.weight is not None, "prepared already"
         row = 0
         for piece in self.pieces:
-            own = slice(row, row := row + len(piece.rows))
-            yield Part(f"{piece.name}.weight", self.weight[own], rows=piece.rows)
+            own = slice(row, row := row + len(piece.own))
+            shape = (piece.total, self.weight.shape[1])
+            yield Part(f"{piece.name}.weight", shape, self.weight[own], rows=piece.own)
             if self.bias is not None:
-                yield Part(f"{piece.name}.bias", self.bias[own], rows=piece.rows)
+                yield Part(f"{piece.name}.bias", shape[:1], self.bias[own], rows=piece.own)
 
     def __call__(self, values: torch.Tensor) -> torch.Tensor:
         return self.matrix(values)
@@ -113,17 +115,17 @@ class ColumnLinear(Linear):
 class RowLinear(Linear):
     """A matrix whose inputs are split over ranks; the ranks' outputs are added up."""
 
-    def __init__(self, name: str, columns: range, out: int, bias: bool, place: Place) -> None:
-        super().__init__(out, len(columns), bias, place)
-        self.name = name
-        self.columns = columns
+    def __init__(self, inputs: Piece, out: int, bias: bool, place: Place) -> None:
+        super().__init__(out, len(inputs.own), bias, place)
+        self.inputs = inputs
         self.ranks = place.ranks
 
     def parts(self) -> Iterator[Part]:
         assert self.weight is not None, "prepared already"
-        yield Part(f"{self.name}.weight", self.weight, columns=self.columns)
+        shape = (self.weight.shape[0], self.inputs.total)
+        yield Part(f"{self.inputs.name}.weight", shape, self.weight, columns=self.inputs.own)
         if self.bias is not None:
-            yield Part(f"{self.name}.bias", self.bias)
+            yield Part(f"{self.inputs.name}.bias", shape[:1], self.bias)
 
     def prepare(self, uses_bias: bool = True) -> None:
         # The ranks' outputs are added up, so the bias is one rank's.
@@ -140,10 +142,10 @@ class GatedMlp:
 
     def __init__(self, name: str, width: int, ffn: int, bias: bool, place: Place) -> None:
         own = share(ffn, place.ranks.rank, place.ranks.size)
-        gate, up = Piece(f"{name}.gate_proj", own), Piece(f"{name}.up_proj", own)
+        gate, up, down = (Piece(f"{name}.{kind}_proj", ffn, own) for kind in ("gate", "up", "down"))
         self.ops = place.ops
         self.gate_up = ColumnLinear((gate, up), width, bias, place)
-        self.down = RowLinear(f"{name}.down_proj", own, width, bias, place)
+        self.down = RowLinear(down, width, bias, place)
 
     def parts(self) -> Iterator[Part]:
         yield from self.gate_up.parts()
@@ -181,7 +183,8 @@ class LmHead:
     def parts(self) -> Iterator[Part]:
         assert self.weight is not None, "prepared already"
         if not self.tied:
-            yield Part(f"{self.name}.weight", self.weight, rows=self.own)
+            shape = (sum(self.shares), self.weight.shape[1])
+            yield Part(f"{self.name}.weight", shape, self.weight, rows=self.own)
 
     def prepare(self) -> None:
         assert self.weight is not None, "prepared twice"

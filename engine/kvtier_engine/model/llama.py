@@ -63,22 +63,19 @@ class Layer:
     def __init__(self, index: int, spec: ModelSpec, place: Place) -> None:
         name = f"model.layers.{index}"
         self.index = index
-        query = _head_rows(spec.heads, spec.head_dim, place)
-        pair = _head_rows(spec.kv_heads, spec.head_dim, place)
         self.attention_norm = Norm(f"{name}.input_layernorm", spec.hidden, spec.norm_eps, place)
         self.qkv = ColumnLinear(
             (
-                Piece(f"{name}.self_attn.q_proj", query),
-                Piece(f"{name}.self_attn.k_proj", pair),
-                Piece(f"{name}.self_attn.v_proj", pair),
+                _heads(f"{name}.self_attn.q_proj", spec.heads, spec.head_dim, place),
+                _heads(f"{name}.self_attn.k_proj", spec.kv_heads, spec.head_dim, place),
+                _heads(f"{name}.self_attn.v_proj", spec.kv_heads, spec.head_dim, place),
             ),
             spec.hidden,
             spec.attention_bias,
             place,
         )
-        self.output = RowLinear(
-            f"{name}.self_attn.o_proj", query, spec.hidden, spec.attention_bias, place
-        )
+        output = _heads(f"{name}.self_attn.o_proj", spec.heads, spec.head_dim, place)
+        self.output = RowLinear(output, spec.hidden, spec.attention_bias, place)
         self.mlp_norm = Norm(f"{name}.post_attention_layernorm", spec.hidden, spec.norm_eps, place)
         self.mlp = GatedMlp(f"{name}.mlp", spec.hidden, spec.ffn, spec.mlp_bias, place)
 
@@ -103,7 +100,7 @@ class Layer:
         return self.mlp(normed)
 
 
-def _head_rows(heads: int, head_dim: int, place: Place) -> range:
-    """Rows of a projection that compute this rank's heads."""
+def _heads(name: str, heads: int, head_dim: int, place: Place) -> Piece:
+    """The part of a projection to or from `heads` heads that is this rank's."""
     own = share(heads, place.ranks.rank, place.ranks.size)
-    return range(own.start * head_dim, own.stop * head_dim)
+    return Piece(name, heads * head_dim, range(own.start * head_dim, own.stop * head_dim))

@@ -27,11 +27,12 @@ _DERIVED_SUFFIXES = (".rotary_emb.inv_freq", ".masked_bias", ".attn.bias")
 class Part:
     """A rectangle of a checkpoint's tensor and the memory of this rank that it fills.
 
-    `rows` and `columns` are ranges of the checkpoint's tensor (None: all of them); `into`
-    has the rectangle's shape, any dtype and device.
+    `shape` is that of the checkpoint's tensor, `rows` and `columns` are ranges of it (None:
+    all); `into` has the rectangle's shape, any dtype and device.
     """
 
     name: str
+    shape: tuple[int, ...]
     into: torch.Tensor
     rows: range | None = None
     columns: range | None = None
@@ -105,16 +106,13 @@ class _Reader:
             handles[path] = _open(path)
         view = handles[path].get_slice(part.name)
         shape = tuple(view.get_shape())
-        rows = part.rows if part.rows is not None else range(shape[0])
-        wanted = [rows] if len(shape) == 1 else [rows, part.columns or range(shape[1])]
-        if tuple(map(len, wanted)) != part.into.shape or any(
-            span.stop > size for span, size in zip(wanted, shape, strict=True)
-        ):
+        if shape != part.shape:
             raise ModelError(
-                f"{path}: tensor {part.name} has shape {shape}, which config.json contradicts",
+                f"{path}: tensor {part.name} has shape {shape}; config.json asks for {part.shape}",
                 "the weights and the configuration are of different models",
             )
-        spans = tuple(slice(span.start, span.stop) for span in wanted)
+        ranges = (part.rows, part.columns)[: len(shape)]
+        spans = tuple(slice(r.start, r.stop) if r is not None else slice(None) for r in ranges)
         with torch.inference_mode():  # a setting of each thread
             part.into.copy_(view[spans])
 
