@@ -107,9 +107,7 @@ def _compose(text: str, name: str) -> Node | None:
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         place = f"{name}:{before.count(chr(10)) + 1}:{error.position - before.rfind(chr(10))}"
-        raise _problem(
-            place, f"character U+{ord(error.character):04X} is not allowed", ""
-        ) from None
+        raise _problem(place, f"character U+{error.character:04X} is not allowed", "") from None
     except yaml.MarkedYAMLError as error:
         raise _syntax_problem(error, text, name) from None
     except RecursionError:
@@ -128,7 +126,7 @@ def _syntax_problem(error: yaml.MarkedYAMLError, text: str, name: str) -> Profil
         hint = "is the line indented rightly? a value that holds `: ` needs quotes"
     elif "undefined alias" in what:
         hint = "`*name` refers to `&name` further up; a value that begins with `*` needs quotes"
-    elif "expected a single document" in what:
+    elif "another document" in what:
         hint = "a profile is one document: remove the `---` in the middle"
     return _problem(place, what, hint)
 

@@ -30,6 +30,12 @@ def make_plan(profile: Profile, host: Host, model: ModelFacts) -> Plan:
     threads, threads_reason = _threads(profile, host)
     page_bytes = model.geometry.page_bytes(profile.tiers.page_tokens)
     l3, disks = plan_disk(profile, host, page_bytes)
+    if l3.pages and not cache.l2.pages:
+        raise PlanDoesNotFit(
+            f"`{profile.tiers.l2.size}` leaves L2 no page, and L3 needs L2: pages go through it",
+            "free memory, give L2 a size, or set `tiers.l3.size: 0GiB`",
+            field="tiers.l2.size",
+        )
     plan = Plan(
         profile=profile,
         model=model,

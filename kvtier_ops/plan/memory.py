@@ -234,15 +234,16 @@ def arena_bytes(page_bytes: int, ranks: int, pages: int, hugepages: str) -> int:
 
 
 def _arena_pages(question: _Question, share: int) -> int:
-    """The most slots whose arena is not larger than `share`."""
+    """The most slots whose arena is not larger than `share`: it grows with every slot."""
     hugepages = question.profile.tiers.l2.hugepages
-    stride = round_up(question.page_bytes // question.ranks, BLOCK_BYTES)
-    slot = question.ranks * stride + ARENA_ENTRY_BYTES
-    pages = share // slot
-    while pages and arena_bytes(question.page_bytes, question.ranks, pages, hugepages) > share:
-        over = arena_bytes(question.page_bytes, question.ranks, pages, hugepages) - share
-        pages = max(0, pages - max(1, over // slot))
-    return pages
+    low, high = 0, share // question.page_bytes
+    while low < high:
+        middle = (low + high + 1) // 2
+        if arena_bytes(question.page_bytes, question.ranks, middle, hugepages) <= share:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def _too_large(field: str, asked: int, left: int, place: str, page_bytes: int) -> PlanDoesNotFit:

@@ -111,3 +111,12 @@ def write_gguf(path: Path, metadata: dict[str, Any], tensors: dict[str, list[int
         out += text(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, 0, 0)
     path.write_bytes(out)
     return path
+
+
+def caught(kind: type[Exception], call: Callable[[], object]) -> Exception | None:
+    """The exception of this kind that `call` raises; others pass. None: it raises none."""
+    try:
+        call()
+    except kind as error:
+        return error
+    return None

@@ -1,0 +1,186 @@
+"""Profiles: every mistake at its line and column, all at once, never a traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from ops.builders import caught
+
+from kvtier_ops.errors import ProfileError
+from kvtier_ops.profile import ProfileFile, all_fields, load_profile
+from kvtier_ops.profile_render import profile_as_yaml
+from kvtier_ops.profile_schema import Profile
+from kvtier_ops.units import AUTO, Size
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def load(home: Path, text: str | bytes, *overrides: str) -> ProfileFile:
+    path = home / "p.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return load_profile(path, overrides)
+
+
+def errors(home: Path, text: str | bytes, *overrides: str) -> str:
+    with pytest.raises(ProfileError) as raised:
+        load(home, text, *overrides)
+    return raised.value.render().replace(f"{home}/", "")
+
+
+def test_version_alone_is_a_profile(home: Path) -> None:
+    profile = load(home, "version: 1\n").profile
+    assert profile.model.path == "smollm2-135m"
+    assert profile.tiers.l2.size is AUTO
+    assert profile.tiers.l3.reserve == Size(1 << 30)
+
+
+def test_all_mistakes_at_once_in_the_order_of_the_file(home: Path) -> None:
+    text = (
+        "version: 1\ntiers:\n  l2:\n    sise: 4GiB\n    size: 4\n  page_tokens: 65\n"
+        "server: 5\nprot: 1\n"
+    )
+    said = errors(home, text)
+    places = [line.split(" ")[1] for line in said.splitlines() if line.startswith("error:")]
+    assert places == ["p.yaml:4:5:", "p.yaml:5:11:", "p.yaml:6:16:", "p.yaml:7:9:", "p.yaml:8:1:"]
+    assert "`tiers.l2.sise`: there is no such field\nhint: did you mean `size`?" in said
+    assert "the unit is missing: write `4GiB` or `4MiB`, not `4`" in said
+    assert "multiple of 8, not `65`" in said
+    assert "it belongs in" not in said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "p.yaml: the profile is empty"),
+        ("# only this\n", "the profile is empty"),
+        ("- a\n", "p.yaml:1:1: a profile is a mapping of sections, not a list"),
+        ("version: 2\n", "reads profiles of version 1"),
+        ("model: {}\n", "`version`: is missing"),
+        ("version: 1\nversion: 1\n", "p.yaml:2:1: `version`: stands here for the second time"),
+        ("version: 1\nserver:\n\tport: 1\n", "p.yaml:3:1: a tab stands here"),
+        (b"version: 1\nmodel: {path: \xff}\n", "p.yaml:2:15: byte 0xff is not UTF-8"),
+        ("version: 1\x07\n", "p.yaml:1:11: character U+0007"),
+        ("version: 1\nport: 1\n", "it belongs in `server`"),
+        ("version: 1\nmodel: {path: a: b}\n", "p.yaml:2:"),
+        ("version: 1\n---\nversion: 1\n", "one document"),
+        ("version: 1\nmodel: {path: *x}\n", "undefined alias"),
+        ("version: 1\nserver: {port: !!int 5}\n", "tags such as"),
+        ("version: 1\nserver: {port: }\n", "`server.port`: has no value"),
+        ("version: 1\nserver: {port: 70000}\n", "must be at most 65535, not `70000`"),
+        ("version: 1\nserver: {drain_s: .nan}\n", "must be a number"),
+        ("version: 1\nserver: {drain_s: nan}\n", "must be a number"),
+        ("version: 1\ntiers: {prefix_reuse: maybe}\n", "must be `true` or `false`"),
+        ("version: 1\ntiers: {l3: {directories: [$NOPE/x]}}\n", "has no `NOPE`"),
+        ("version: 1\nmodel: {dtype: bf16}\n", "`bfloat16`, `float16` or `float32`, not `bf16`"),
+        ("version: 1\nmodel: &a {path: x, q: *a}\n", "p.yaml"),
+        ("[" * 5000, "nested deeper"),
+    ],
+)
+def test_each_mistake_has_a_sentence(home: Path, text: str | bytes, said: str) -> None:
+    assert said in errors(home, text)
+
+
+def test_files_that_are_none(home: Path) -> None:
+    (home / "other.yaml").write_text("version: 1\n")
+    for path, said in [
+        (home, "this is a directory"),
+        (home / "none.yaml", "there is no such file\nhint: in that folder: other.yaml"),
+        (Path("a\0b"), "not a file name"),
+    ]:
+        with pytest.raises(ProfileError) as raised:
+            load_profile(path)
+        assert said in raised.value.render()
+
+
+def test_words_mean_what_the_field_needs(home: Path) -> None:
+    text = "version: 1\nmodel: {served_name: no}\ntiers: {prefix_reuse: off, l2: }\n"
+    profile = load(home, text).profile
+    assert profile.model.served_name == "no"
+    assert profile.tiers.prefix_reuse is False
+    assert profile.tiers.l2.size is AUTO
+
+
+def test_anchors_and_merge_keys(home: Path) -> None:
+    text = "version: 1\ntiers:\n  l1: &s {size: 1GiB}\n  l2: {<<: *s, hugepages: none}\n"
+    tiers = load(home, text).profile.tiers
+    assert tiers.l2.size == tiers.l1.size == Size(1 << 30)
+
+
+def test_alias_bombs_are_refused(home: Path) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    assert "more than" in errors(home, "\n".join(lines))
+
+
+def test_overrides_win_and_name_themselves(home: Path) -> None:
+    file = load(home, "version: 1\ntiers: {l2: }\n", "tiers.l2.size=4GiB", "server.port=9")
+    assert file.profile.tiers.l2.size == Size(4 << 30)
+    assert file.profile.server.port == 9
+    assert file.place_of("server.port") == "--set server.port"
+    assert "--set tiers.l2.size: the unit" in errors(home, "version: 1\n", "tiers.l2.size=4")
+    assert "such as `--set" in errors(home, "version: 1\n", "tiers.l2.size")
+    assert "--set a.b: `a`" in errors(home, "version: 1\n", "a.b=1")
+
+
+def test_paths(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    text = "version: 1\ntiers: {l3: {directories: [~/a, $XDG_CACHE_HOME/b, c]}}\n"
+    found = load(home, text).profile.tiers.l3.directories
+    assert found == (home / "a", home / ".cache/b", home / "c")
+
+
+def test_shown_profiles_read_back(home: Path) -> None:
+    text = "version: 1\nmodel: {served_name: 'null'}\ntiers: {l1: {size: 12.5%}}\n"
+    profile = load(home, text).profile
+    assert load(home, profile_as_yaml(profile)).profile == profile
+
+
+def test_every_field_says_what_it_is() -> None:
+    def check(model: type[Profile], names: str = "") -> None:
+        for name, field in model.model_fields.items():
+            if hasattr(field.annotation, "model_fields"):
+                check(field.annotation, f"{names}{name}.")  # type: ignore[arg-type]
+            else:
+                assert field.description, name
+                assert field.examples, name
+                assert name == "version" or not field.is_required(), name
+
+    check(Profile)
+    assert "tiers.l3.directories" in all_fields()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "profiles").glob("*.yaml")), ids=lambda p: p.name)
+def test_profiles_of_the_repository_are_valid(path: Path) -> None:
+    load_profile(path)
+
+
+YAML_PIECES = st.sampled_from(
+    ["version: 1", "tiers:", "  l2:", "    size: ", "4GiB", "\n", "\t", ": ", "- ", "[", "]", "{",
+     "}", "&a ", "*a", "<<: ", "!!str ", "|", ">", "'", '"', "#", "%", "---", "null", "no", "\x00",
+     "\ufeff", "é", "? ", ", ", "model", "path"]
+)  # fmt: skip
+
+
+@settings(
+    max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(YAML_PIECES | st.text(max_size=4), max_size=25).map("".join))
+def test_any_text_is_a_profile_or_sentences(home: Path, text: str) -> None:
+    raw = text.encode("utf-8", "surrogatepass")
+    error = caught(ProfileError, lambda: load(home, raw))
+    if error is not None:
+        assert isinstance(error, ProfileError)
+        assert error.problems
+        assert all(problem.what and problem.place for problem in error.problems)
+
+
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.sampled_from(all_fields()), st.text(max_size=12))
+def test_any_override_is_taken_or_refused(home: Path, field: str, value: str) -> None:
+    error = caught(ProfileError, lambda: load(home, "version: 1\n", f"{field}={value}"))
+    assert error is None or str(error)
