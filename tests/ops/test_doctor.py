@@ -151,10 +151,10 @@ def test_directory_lock(home: Path, l3: ProfileFile) -> None:
 def test_direct_io(l3: ProfileFile, monkeypatch: pytest.MonkeyPatch) -> None:
     real: Callable[..., int] = os.open
 
-    def refuse(path: Path, flags: int, mode: int = 0o777) -> int:
+    def refuse(path: Path, flags: int, mode: int = 0o777, **more: int) -> int:
         if flags & os.O_DIRECT:
             raise OSError(22, "Invalid argument")
-        return real(path, flags, mode)
+        return real(path, flags, mode, **more)
 
     assert of(examine(l3), "KVT-D304").ok or sys.platform != "linux"
     monkeypatch.setattr(os, "open", refuse)

