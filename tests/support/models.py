@@ -14,6 +14,7 @@ import torch
 
 from kvtier_engine.config import (
     CacheConfig,
+    Device,
     EngineConfig,
     L1Config,
     ModelConfig,
@@ -111,12 +112,14 @@ def make_runner(
     return runner
 
 
-def on_ranks(size: int, work: Callable[[RankGroup], Result]) -> list[Result]:
+def on_ranks(
+    size: int, work: Callable[[RankGroup], Result], device: Device = "cpu"
+) -> list[Result]:
     """Runs `work` on `size` ranks, each in a thread of this process; results in rank order."""
     with TemporaryDirectory() as folder, ThreadPoolExecutor(size) as pool:
 
         def run(rank: int) -> Result:
-            with RankGroup.join(rank, size, Path(folder), "cpu", timeout_s=60) as group:
+            with RankGroup.join(rank, size, Path(folder), device, timeout_s=60) as group:
                 return work(group)
 
         return list(pool.map(run, range(size)))
@@ -136,7 +139,10 @@ class Leader:
 
 
 def led_ranks(
-    size: int, make: Callable[[RankGroup], Runner], work: Callable[[Leader], Result]
+    size: int,
+    make: Callable[[RankGroup], Runner],
+    work: Callable[[Leader], Result],
+    device: Device = "cpu",
 ) -> tuple[Result, torch.Tensor]:
     """Runs `work` on rank 0 and the ranks' loop on the others. Returns its result and L1,
     put together from the ranks' parts."""
@@ -156,10 +162,10 @@ def led_ranks(
         finally:
             send(None)
 
-    found = on_ranks(size, run)
+    found = on_ranks(size, run, device)
     result = found[0][0]
     assert result is not None
-    return result, torch.cat([part for _, part in found], dim=1)
+    return result, torch.cat([part.cpu() for _, part in found], dim=1)
 
 
 class Feeder:

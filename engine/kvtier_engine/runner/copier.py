@@ -25,10 +25,12 @@ class Copier(Protocol):
     """Moves whole pages. Called by one thread, in the order of the steps."""
 
     def restore(self, copies: Sequence[Copy]) -> None:
-        """L2 -> L1. What is computed after this call sees the restored pages."""
+        """L2 -> L1. What is computed after this call sees the restored pages; the slots may
+        change once `offload` of the same step has returned."""
 
     def offload(self, step: int, copies: Sequence[Copy]) -> None:
-        """Starts L1 -> L2, after everything computed so far. Ends the step `step`."""
+        """Starts L1 -> L2, after everything computed so far. Ends the step `step`; called for
+        every step, with or without copies."""
 
     def offloads_done(self) -> int:
         """The highest step up to which every offload is complete; 0 before the first."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 
 import torch
 
@@ -29,6 +30,7 @@ class CudaCopier:
         self.slots = slots
         self.stream = torch.cuda.Stream(pages.device)  # type: ignore[no-untyped-call]
         self.pending: deque[tuple[int, torch.cuda.Event]] = deque()
+        self.restored: torch.cuda.Event | None = None
         self.last_step = 0
         self.is_pinned = slots is not None and _pin(slots)
 
@@ -43,6 +45,7 @@ class CudaCopier:
             for copy in copies:
                 self.pages[copy.page].copy_(self.slots[copy.slot], non_blocking=True)
         computing.wait_stream(self.stream)
+        self.restored = self._mark()
 
     def offload(self, step: int, copies: Sequence[Copy]) -> None:
         if copies:
@@ -51,14 +54,23 @@ class CudaCopier:
             with torch.cuda.stream(self.stream):
                 for copy in copies:
                     self.slots[copy.slot].copy_(self.pages[copy.page], non_blocking=True)
-        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        event.record(self.stream)
-        self.pending.append((step, event))
+        self.pending.append((step, self._mark()))
+        if self.restored is not None:
+            # The caller may reuse the slots. By now the copies are over or nearly so: the whole
+            # step was put on the device behind them.
+            self.restored.synchronize()
+            self.restored = None
 
     def offloads_done(self) -> int:
         while self.pending and self.pending[0][1].query():  # type: ignore[no-untyped-call]
             self.last_step = self.pending.popleft()[0]
         return self.last_step
+
+    def _mark(self) -> torch.cuda.Event:
+        """An event that comes after everything asked of the side stream so far."""
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record(self.stream)
+        return event
 
     def wait(self) -> None:
         self.stream.synchronize()
@@ -73,6 +85,9 @@ def _pin(slots: torch.Tensor) -> bool:
         size = min(_REGISTER_BYTES, end - address)
         status = int(cudart.cudaHostRegister(address, size, 0))
         if status != 0:
+            # The refusal would be raised by the next kernel that torch launches.
+            with suppress(RuntimeError):
+                torch.ones(1, device="cuda")
             logger.warning(
                 "the driver page-locked only %d of %d bytes of the L2 arena (CUDA error %d): "
                 "copies to and from it will be slower; raise the memlock limit (ulimit -l)",
