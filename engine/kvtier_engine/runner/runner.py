@@ -57,7 +57,6 @@ class Runner:
 
     def load(self, progress: Progress) -> None:
         """Reads the weights, allocates L1. Raises ModelError."""
-        torch.set_num_threads(self.config.parallel.threads_per_rank)
         with torch.inference_mode():
             dtype = getattr(torch, self.config.model.dtype)
             name = self._choose_attention(dtype)
@@ -167,9 +166,15 @@ class Runner:
 
 
 def _make_ops(attention: AttentionName, threads: int) -> Ops:
-    """Native attention brings the other native operations with it."""
+    """Native attention brings the other native operations with it.
+
+    Then torch has one thread: what is left to it is small, and its OpenMP threads spin for
+    a while after each operation, on the processors that the kernels' threads need.
+    """
     if attention != "native":
+        torch.set_num_threads(threads)
         return TorchOps()
+    torch.set_num_threads(1)
     from kvtier_engine import _kernels
     from kvtier_engine.model.native_ops import NativeOps
 

@@ -60,18 +60,25 @@ def _choose(
     """The token of each row: the most likely one, or a draw."""
     drawn = [row for row, s in enumerate(states) if s.params.temperature >= _TEMPERATURE_MIN]
     if not drawn:
-        most_likely: list[int] = logits.argmax(dim=1).tolist()
-        return most_likely
+        return most_likely(logits)
     draws = make_draws(
         [states[row] for row in drawn], [positions[row] for row in drawn], logits.device
     )
     if len(drawn) == len(states):
         all_drawn: list[int] = draw(logits, draws).tolist()
         return all_drawn
-    chosen = logits.argmax(dim=1)
-    chosen[drawn] = draw(logits[drawn], draws)
-    mixed: list[int] = chosen.tolist()
-    return mixed
+    chosen = most_likely(logits)
+    for row, token_id in zip(drawn, draw(logits[drawn], draws).tolist(), strict=True):
+        chosen[row] = token_id
+    return chosen
+
+
+def most_likely(logits: torch.Tensor) -> list[int]:
+    """The highest logit's token of each row; of equals, the lowest token id."""
+    # On the CPU numpy takes a thirtieth of torch's time for this.
+    on_cpu = logits.device.type == "cpu"
+    found: list[int] = (logits.numpy().argmax(1) if on_cpu else logits.argmax(1)).tolist()
+    return found
 
 
 class _Logprobs:
