@@ -84,7 +84,8 @@ class _Bars(ProgressDisplay):
     def update(self, stage: str, done: int, total: int) -> None:
         if stage not in self._tasks:
             self._tasks[stage] = self._progress.add_task(stage)
-        total = max(total, 1)
+        if total <= 0:  # nothing to do is done
+            done, total = 1, 1
         self._progress.update(self._tasks[stage], completed=min(done, total), total=total)
 
     def __enter__(self) -> ProgressDisplay:
