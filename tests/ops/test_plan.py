@@ -19,6 +19,7 @@ from kvtier_ops.plan.memory import arena_bytes
 from kvtier_ops.plan.report import render_plan
 from kvtier_ops.profile_render import resolve
 from kvtier_ops.profile_schema import Profile
+from kvtier_ops.units import parse_size
 
 DISK = Path("/disk/kvtier")
 MODEL = ModelFacts(
@@ -66,6 +67,13 @@ def test_quickstart_sizes() -> None:
     assert (config.cache.l1.pages, config.cache.l2.pages, config.cache.l2.arena_fd) == (364, 726, 7)
     assert config.cache.l3.directories[0].capacity_bytes == 4 << 30
     assert EngineConfig.model_validate_json(config.model_dump_json()) == config
+
+
+@pytest.mark.parametrize("size", ["17MiB", "101MiB", "1001MiB", "1025MiB"])
+def test_an_arena_is_never_larger_than_asked_for(size: str) -> None:
+    made = plan(profile(l1="64MiB", l2=size))
+    assert made.l2.pages > 0
+    assert made.l2.bytes <= parse_size(size).bytes
 
 
 def test_auto_sizes_leave_room() -> None:
