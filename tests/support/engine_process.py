@@ -145,6 +145,7 @@ def running_engine(config: EngineConfig, arena_fd: int | None = None) -> Iterato
     try:
         yield engine
         if engine.process.poll() is None:
+            assert engine.metric("bookkeeping_errors_total") == 0, engine.log.read_text()
             assert engine.stop() == 0, engine.log.read_text()
     finally:
         engine.client.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from kvtier_engine.config import SchedulerConfig
 from kvtier_engine.core.engine import Engine
@@ -27,6 +28,8 @@ class Sizes:
     max_step_tokens: int = 8
     prefix_reuse: bool = True
     offload_delay: int = 0
+    max_context_tokens: int | None = None  # none: what L1 holds
+    eos_ids: tuple[int, ...] = ()
 
 
 @dataclass
@@ -43,30 +46,50 @@ class FakeEngine:
             self.arena = FakeArena(sizes.l2)
         if sizes.disk and self.arena is not None and self.store is None:
             self.store = FakeStore(self.arena)
-        self.ranks = FakeRanks(PAGE_TOKENS, sizes.l1, self.arena, sizes.offload_delay)
+        self.ranks = FakeRanks(
+            PAGE_TOKENS,
+            sizes.l1,
+            self.arena,
+            sizes.offload_delay,
+            tokens_max=sizes.max_step_tokens,
+            chunks_max=sizes.max_running,
+        )
+        self.now = 0.0  # the manager's clock, moved by the test
         self.pool = PagePool(sizes.l1, Lru())
         self.host = HostTier(self.arena, Lru()) if self.arena else None  # type: ignore[arg-type]
         self.disk = DiskTier(self.store) if self.store else None  # type: ignore[arg-type]
         self.manager = KvManager(
-            PAGE_TOKENS, self.pool, self.host, self.disk, prefix_reuse=sizes.prefix_reuse
+            PAGE_TOKENS,
+            self.pool,
+            self.host,
+            self.disk,
+            prefix_reuse=sizes.prefix_reuse,
+            clock=lambda: self.now,
         )
         config = SchedulerConfig(
-            max_context_tokens=sizes.l1 * PAGE_TOKENS,
+            max_context_tokens=sizes.max_context_tokens or sizes.l1 * PAGE_TOKENS,
             max_running=sizes.max_running,
             max_step_tokens=sizes.max_step_tokens,
         )
-        self.scheduler = Scheduler(config, self.manager, b"n" * 16, eos_ids=())
+        self.scheduler = Scheduler(config, self.manager, b"n" * 16, eos_ids=sizes.eos_ids)
         self.engine = Engine(self.scheduler, self.manager, self.ranks)
         self.answers: dict[str, list[int]] = {}
         self.outputs: dict[str, list[Output]] = {}
         self.finished: dict[str, str] = {}
 
-    def submit(self, name: str, prompt: list[int], tokens: int, salt: str = "") -> None:
-        params = SamplingParams(max_tokens=tokens, temperature=0)
+    def submit(
+        self, name: str, prompt: list[int], tokens: int, salt: str = "", **fields: Any
+    ) -> None:
+        params = SamplingParams(max_tokens=tokens, temperature=0, **fields)
         self.answers[name], self.outputs[name] = [], []
         self.scheduler.add(Generate(request_id=name, prompt_ids=prompt, params=params, salt=salt))
 
-    def step(self) -> bool:
+    def step(self, times: int = 1) -> None:
+        for _ in range(times):
+            self.step_once()
+
+    def step_once(self) -> bool:
+        """False if there was nothing to do."""
         busy, outputs = self.engine.step()
         for output in outputs:
             assert output.request_id not in self.finished, "a request ended twice"
@@ -82,7 +105,7 @@ class FakeEngine:
         for _ in range(steps_max):
             while self.store and self.store.open:
                 self.store.end_one()
-            busy = self.step()
+            busy = self.step_once()
             if not busy:
                 self.ranks.settle()
                 self.engine.step()

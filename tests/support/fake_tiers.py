@@ -126,6 +126,8 @@ class FakeRanks:
     pages: int
     arena: FakeArena | None = None
     offload_delay: int = 0  # steps until a step's offloads are reported done
+    tokens_max: int = 10**9  # in one step
+    chunks_max: int = 10**9
     computed: int = 0
     copied_up: int = 0
     _l1: list[Page] = field(init=False)
@@ -144,6 +146,9 @@ class FakeRanks:
             assert content is not None, "an empty slot was restored"
             self._l1[copy.page] = list(content)
             self.copied_up += 1
+        tokens = sum(len(chunk.token_ids) for chunk in step.chunks)
+        assert tokens <= self.tokens_max, "the step is larger than its budget"
+        assert len(step.chunks) <= self.chunks_max, "more sequences run than may"
         sampled = [self._compute(chunk) for chunk in step.chunks]
         self._offloads.append(step)
         for sequence in step.drop:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -127,8 +128,12 @@ def main() -> int:
         connection.send(Progress("ready", 1, 1, ready=True))
         loop = Loop(connection, engine, ranks)
         signal.signal(signal.SIGTERM, lambda signum, frame: loop.stop())
-        loop.run()
+        is_clean = loop.run()
         ranks.close()
+        if not is_clean:
+            connection.close()
+            context.destroy(linger=2000)
+            os._exit(0)  # an ordinary exit would wait for the hung disk's threads
     except (ModelError, RankDied) as error:
         log.error("%s", error)
         connection.send(Failed(str(error), getattr(error, "hint", "")))

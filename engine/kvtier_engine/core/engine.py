@@ -30,12 +30,16 @@ class Engine:
 
     def step(self) -> tuple[bool, list[Output]]:
         """(whether anything was computed or copied, what requests got from it)."""
-        self.manager.poll()
+        self.settle()
         step = self.scheduler.schedule()
         if step is None:
-            self.manager.offloads_done(self.ranks.offloads_done())
             return False, []
         sampled = self.ranks.execute(step)
         outputs = self.scheduler.finish(step, sampled)
-        self.manager.offloads_done(self.ranks.offloads_done())
+        self.settle()
         return True, outputs
+
+    def settle(self) -> None:
+        """Takes in what ranks and disk have finished. Never waits."""
+        self.manager.offloads_done(self.ranks.offloads_done())
+        self.manager.poll()

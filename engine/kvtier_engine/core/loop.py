@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 
 import zmq
@@ -18,10 +19,13 @@ log = logging.getLogger(__name__)
 STATS_INTERVAL_S = 1.0
 CHECK_INTERVAL_S = 10.0  # at most so often, and only while nothing moves
 FLUSH_S_MAX = 30.0  # how long a clean stop waits for the disk to take what L2 holds
+CLOSE_S_MAX = 10.0  # and for the store to close behind it
 
 
 class Loop:
     """Runs until a Shutdown; then hands to the disk what it does not have yet."""
+
+    bookkeeping_errors = 0  # a page lost or counted twice: a bug of ours
 
     def __init__(self, connection: Connection, engine: Engine, ranks: RankSet) -> None:
         self._connection = connection
@@ -33,6 +37,7 @@ class Loop:
         self._was_quiet = False
         self._poller = zmq.Poller()
         self._poller.register(connection.socket, zmq.POLLIN)
+        self._poller.register(ranks.reports, zmq.POLLIN)
         if engine.manager.disk is not None:
             self._poller.register(engine.manager.disk.event_fd(), zmq.POLLIN)
 
@@ -40,24 +45,28 @@ class Loop:
         """Ends `run` after the step under way. May be called from a signal handler."""
         self._stopping = True
 
-    def run(self) -> None:
-        while not self._stopping:
+    def run(self) -> bool:
+        """False if the disk hung at the end and has been left behind: exit hard then."""
+        while True:
             outputs = self._take_messages()
+            if self._stopping:
+                break
             busy, computed = self._engine.step()
             outputs += computed
             # Before the outputs: who has an answer finds the metrics that belong to it.
             self._report(busy, any(output.finish for output in outputs))
             self._connection.send_outputs(Outputs(outputs))
-            if not busy and not self._stopping:
+            if not busy:
                 self._rest()
         self._flush()
+        return self._close_disk()
 
     def _take_messages(self) -> list[Output]:
         outputs = []
         for message in self._connection.receive():
             match message:
                 case Generate():
-                    self._engine.scheduler.add(message)
+                    outputs += self._add(message)
                 case Abort(request_ids):
                     outputs += [
                         Output(request_id=request_id, finish=FinishReason.ABORTED)
@@ -68,6 +77,16 @@ class Loop:
                     self.stop()
         return outputs
 
+    def _add(self, request: Generate) -> list[Output]:
+        """A request that cannot even be queued fails alone."""
+        try:
+            self._engine.scheduler.add(request)
+        except Exception as error:
+            log.exception("request %s could not be queued", request.request_id)
+            failed = FinishReason.FAILED
+            return [Output(request_id=request.request_id, finish=failed, error=repr(error))]
+        return []
+
     def _report(self, busy: bool, ended: bool) -> None:
         """Statistics every second, when a request has ended, and when all has come to rest."""
         now = time.monotonic()
@@ -77,24 +96,47 @@ class Loop:
         if ended or fell_quiet or now >= self._stats_due:
             self._stats_due = now + STATS_INTERVAL_S
             self._ranks.check_alive()
-            self._connection.send(collect(self._engine.scheduler, self._engine.manager))
+            stats = collect(self._engine.scheduler, self._engine.manager)
+            stats.counters["bookkeeping_errors_total"] = self.bookkeeping_errors
+            self._connection.send(stats)
         if fell_quiet and now >= self._check_due:
             self._check_due = now + CHECK_INTERVAL_S
+            self._check()
+
+    def _check(self) -> None:
+        try:
             self._engine.scheduler.check()
+        except AssertionError as error:
+            self.bookkeeping_errors += 1
+            log.error("bookkeeping: %s (please report this); serving goes on", error)
 
     def _rest(self) -> None:
         """Sleeps until a message, a finished disk request, or the next statistics."""
         wait_s = max(0.0, self._stats_due - time.monotonic())
+        offloader = self._engine.manager.offloader
+        if offloader is not None and offloader.copying:
+            wait_s = 0.0  # a device's copies end without an event
         self._poller.poll(int(wait_s * 1000) + 1)
 
     def _flush(self) -> None:
         manager = self._engine.manager
         deadline = time.monotonic() + FLUSH_S_MAX
+        events = zmq.Poller()
+        if manager.disk is not None:
+            events.register(manager.disk.event_fd(), zmq.POLLIN)
         while not manager.idle and time.monotonic() < deadline:
-            manager.poll()
-            manager.offloads_done(self._ranks.offloads_done())
-            self._poller.poll(10)
+            self._engine.settle()
+            events.poll(10)
         if not manager.idle:
             log.warning("the disk is too slow: some pages of L2 are not written")
-        if manager.disk is not None:
-            manager.disk.close()
+
+    def _close_disk(self) -> bool:
+        disk = self._engine.manager.disk
+        if disk is None:
+            return True
+        closing = threading.Thread(target=disk.close, daemon=True)
+        closing.start()
+        closing.join(CLOSE_S_MAX)
+        if closing.is_alive():
+            log.error("L3 does not close within %g s: its disk hangs", CLOSE_S_MAX)
+        return not closing.is_alive()

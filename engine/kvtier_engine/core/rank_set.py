@@ -10,6 +10,8 @@ import logging
 import os
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SEND_S_MAX = 30.0  # for a rank to take a step that it has room for
 LOADED = -1  # what a rank reports once it has loaded the model
 
 
@@ -90,8 +93,8 @@ class RankSet:
         assert self._runner is not None
         if self._steps:
             frame = self._encoder.encode(step)
-            for socket in self._steps.values():
-                socket.send(frame)
+            for rank in self._steps:
+                self._send(rank, frame)
         return self._runner.execute(step)
 
     def offloads_done(self) -> int:
@@ -108,7 +111,8 @@ class RankSet:
     def close(self) -> None:
         """Ends the ranks and waits for them."""
         for socket in self._steps.values():
-            socket.send(b"")
+            with suppress(zmq.Again):  # it has gone already
+                socket.send(b"", zmq.NOBLOCK)
         for rank, process in self._processes.items():
             try:
                 process.wait(timeout=10)
@@ -116,6 +120,23 @@ class RankSet:
                 log.warning("rank %d does not end, killing it", rank)
                 process.kill()
                 process.wait()
+        for socket in (*self._steps.values(), self._reports):
+            socket.close(linger=100)
+
+    def _send(self, rank: int, frame: bytes) -> None:
+        """A rank that has gone has no end of the socket: a plain send would wait for ever."""
+        socket = self._steps[rank]
+        deadline = time.monotonic() + SEND_S_MAX
+        while not socket.poll(100, zmq.POLLOUT):
+            self.check_alive()
+            if time.monotonic() > deadline:
+                raise RankDied(f"rank {rank} takes no more steps")
+        socket.send(frame)
+
+    @property
+    def reports(self) -> zmq.Socket[bytes]:
+        """Readable when a rank has something to say."""
+        return self._reports
 
     def _take_reports(self) -> None:
         while self._reports.poll(0):

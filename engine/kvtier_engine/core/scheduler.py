@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, field
 
 from kvtier_engine.config import SchedulerConfig
 from kvtier_engine.core.sequence import Sequence
@@ -17,7 +16,7 @@ from kvtier_engine.kv.manager import Admission, KvManager, Refusal
 from kvtier_engine.messages import FinishReason, Generate, Output
 from kvtier_engine.runner.step import Chunk, Copy, NewSequence, Sampled, Step
 
-LOOK_AHEAD = 16  # waiting requests whose pages are looked up, and that may overtake the first
+LOOK_AHEAD = 16  # requests looked at in a step, besides those that wait for the disk
 
 
 @dataclass(slots=True)
@@ -29,6 +28,7 @@ class Counters:
     prompt_tokens: int = 0  # of requests that were admitted
     computed_tokens: int = 0
     answer_tokens: int = 0
+    hit_tokens: list[int] = field(default_factory=lambda: [0, 0, 0])  # prompt: L1, L2, L3
 
 
 class Scheduler:
@@ -126,8 +126,10 @@ class Scheduler:
     def check(self) -> None:
         """Raises AssertionError if a page is lost, or held by nobody when all is quiet."""
         self.manager.check()
-        if not self._running and self.manager.idle:
+        if not self._running and not self._waiting and self.manager.idle:
+            host = self.manager.host
             assert self.manager.pool.held == 0, "pages are held, but nothing runs"
+            assert host is None or host.pinned == 0, "slots are pinned, but nothing moves"
 
     # Parts of schedule.
 
@@ -155,12 +157,16 @@ class Scheduler:
         """Fills what is left of the step from the queue, first come first served; a request
         that waits for its pages lets others pass, one that finds L1 full does not."""
         new = []
-        for seq in list(islice(self._waiting, LOOK_AHEAD)):
+        ready = 0
+        for seq in list(self._waiting):
+            if ready == LOOK_AHEAD:
+                break
             if seq.kv.lookup is None:
                 self.manager.look_up(seq.kv, seq.tokens)
-            if budget == 0 or len(self._running) >= self.config.max_running:
+            if not self.manager.is_ready(seq.kv):
                 continue
-            if seq.kv.lookup is None or not seq.kv.lookup.done:
+            ready += 1
+            if budget == 0 or len(self._running) >= self.config.max_running:
                 continue
             admission = self.manager.admit(seq.kv, seq.tokens)
             if admission is Refusal.NO_PAGES:
@@ -182,6 +188,8 @@ class Scheduler:
         seq.introduced = True
         seq.cached = admission.cached
         self.counters.prompt_tokens += seq.prompt_tokens
+        for tier, tokens in enumerate((seq.cached.l1, seq.cached.l2, seq.cached.l3)):
+            self.counters.hit_tokens[tier] += tokens
         return [NewSequence(seq.id, seq.request.prompt_ids, seq.request.params)]
 
     def _chunk(self, seq: Sequence, tokens: int) -> Chunk:

@@ -17,7 +17,6 @@ def collect(scheduler: Scheduler, manager: KvManager) -> Stats:
         "prompt_tokens_total": scheduler.counters.prompt_tokens,
         "computed_tokens_total": scheduler.counters.computed_tokens,
         "generation_tokens_total": scheduler.counters.answer_tokens,
-        "lookup_tokens_total": manager.counters.lookup_tokens,
         "restored_pages_total": manager.counters.restored_pages,
         'evicted_pages_total{tier="l1"}': manager.pool.evictions,
     }
@@ -30,7 +29,7 @@ def collect(scheduler: Scheduler, manager: KvManager) -> Stats:
         'tier_up{tier="l2"}': float(manager.host is not None),
         'tier_up{tier="l3"}': float(manager.disk is not None),
     }
-    for tier, tokens in zip(TIERS, manager.counters.hit_tokens, strict=True):
+    for tier, tokens in zip(TIERS, scheduler.counters.hit_tokens, strict=True):
         counters[f'hit_tokens_total{{tier="{tier}"}}'] = tokens
     _add_host(manager, counters, gauges)
     _add_disk(manager, counters, gauges)
@@ -49,6 +48,7 @@ def _add_host(manager: KvManager, counters: dict[str, float], gauges: dict[str, 
         "offload_skipped_pages_total": offloader.skipped,
         "unsaved_pages_total": offloader.unsaved,
         "saved_pages_total": offloader.saved,
+        "refused_pages_total": offloader.refused,
     }
     gauges |= {
         'pages_capacity{tier="l2"}': host.slots,

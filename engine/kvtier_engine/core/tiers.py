@@ -51,7 +51,7 @@ def open_arena(config: EngineConfig, namespace: bytes) -> HostMemory | None:
     if not l2.pages:
         return None
     attempts: list[tuple[int | None, Hugepages]] = [(l2.arena_fd, l2.hugepages)]
-    if l2.hugepages in _MEMFD_FLAGS:
+    if l2.arena_fd is not None or l2.hugepages in _MEMFD_FLAGS:
         attempts.append((None, "transparent"))
     for fd, hugepages in attempts:
         try:
@@ -117,7 +117,7 @@ def open_disk(config: EngineConfig, namespace: bytes) -> DiskTier | None:
             namespace=namespace,
             options=StoreOptions(reserve_bytes=l3.reserve_bytes),
         )
-    except StoreError as error:
+    except (StoreError, OSError, RuntimeError, MemoryError) as error:
         log.error("L3 is out of use, the engine goes on without it: %s", error)
         return None
     stats = store.stats()

@@ -27,6 +27,7 @@ class Loaded:
 class Saved:
     """A write ended, one way or the other: the store no longer reads the slot's memory."""
 
+    key: bytes
     slot: int
     stored: bool
 
@@ -38,7 +39,7 @@ class DiskTier:
         self._store = store
         self._next_ticket = 0
         self._loads: dict[int, tuple[bytes, int]] = {}
-        self._saves: dict[int, int] = {}
+        self._saves: dict[int, tuple[bytes, int]] = {}
 
     def contains(self, keys: Sequence[bytes]) -> list[bool]:
         """Which keys are present, by the index; a read may still find a page bad."""
@@ -56,7 +57,7 @@ class DiskTier:
     def save(self, key: bytes, parent: bytes, slot: int, pieces: Pieces) -> None:
         """Writes the page in `slot`, which must keep its bytes until the save has ended."""
         ticket = self._ticket()
-        self._saves[ticket] = slot
+        self._saves[ticket] = (key, slot)
         self._store.submit_put([Put(ticket, key, parent, pieces)])
 
     def poll(self) -> tuple[list[Loaded], list[Saved]]:
@@ -67,9 +68,9 @@ class DiskTier:
                 key, slot = self._loads.pop(completion.ticket)
                 loaded.append(Loaded(key, slot, completion.status == Status.OK))
             else:
-                slot = self._saves.pop(completion.ticket)
+                key, slot = self._saves.pop(completion.ticket)
                 stored = completion.status in (Status.OK, Status.ALREADY_PRESENT)
-                saved.append(Saved(slot, stored))
+                saved.append(Saved(key, slot, stored))
         return loaded, saved
 
     @property

@@ -6,7 +6,8 @@ manager answers with page tables and with the copies to put into the step.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -18,6 +19,8 @@ from kvtier_engine.kv.pages import PagePool
 from kvtier_engine.kv.prefetch import Lookup, Prefetcher
 from kvtier_engine.messages import CachedTokens
 
+LOOKUPS_MAX = 3  # of one sequence while it waits
+
 
 @dataclass(slots=True, eq=False)
 class SequencePages:
@@ -27,6 +30,8 @@ class SequencePages:
     pages: list[int] = field(default_factory=list)  # page table: L1 pages from position 0
     published: int = 0  # leading pages that others can find in L1
     lookup: Lookup | None = None  # while it waits
+    lookups: int = 0  # made during this wait
+    blocked_on: bytes | None = None  # the page that somebody else was computing
 
 
 class Refusal(Enum):
@@ -34,6 +39,7 @@ class Refusal(Enum):
 
     NO_PAGES = "L1 has too few pages"
     COMPUTING = "another sequence is computing the page that it needs next"
+    LOADING = "pages found in L1 have left it, and are read from disk instead"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +57,8 @@ class Restore:
 
 @dataclass(slots=True)
 class Counters:
-    """Totals since start; tokens are prompt tokens."""
+    """Totals since start."""
 
-    lookup_tokens: int = 0
-    hit_tokens: list[int] = field(default_factory=lambda: [0, 0, 0])  # L1, L2, L3
     restored_pages: int = 0
 
 
@@ -69,6 +73,7 @@ class KvManager:
         disk: DiskTier | None = None,
         *,
         prefix_reuse: bool = True,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         assert host is not None or disk is None, "pages reach the disk through L2"
         self.page_tokens = page_tokens
@@ -76,9 +81,10 @@ class KvManager:
         self.host = host
         self.disk = disk
         self.counters = Counters()
-        self.prefetcher = Prefetcher(host, disk) if host else None
-        self.offloader = Offloader(pool, host, disk) if host else None
+        self.prefetcher = Prefetcher(host, disk, clock) if host else None
+        self.offloader = Offloader(pool, host, disk, clock) if host else None
         self._prefix_reuse = prefix_reuse
+        self._clock = clock
         self._computing: dict[bytes, SequencePages] = {}  # who is computing a page
         self._restores: list[Restore] = []  # of the step being put together
         self._offloads: list[Offload] = []
@@ -90,23 +96,39 @@ class KvManager:
     # While the sequence waits.
 
     def look_up(self, seq: SequencePages, token_ids: Sequence[int]) -> None:
-        """Finds the sequence's pages and starts to bring those on disk to L2. Once per wait."""
+        """Finds the sequence's pages and starts to bring those on disk to L2."""
         assert seq.lookup is None and not seq.pages
+        seq.lookups += 1
         seq.chain.extend(token_ids)
         keys = self._reusable(seq, token_ids)
         if self.prefetcher is None:
-            seq.lookup = Lookup()
+            seq.lookup = Lookup(heard=self._clock())
         else:
             seq.lookup = self.prefetcher.start(keys, [self.pool.find(k) is not None for k in keys])
+
+    def is_ready(self, seq: SequencePages) -> bool:
+        """True if the sequence waits for no read (see Prefetcher.is_ready)."""
+        assert seq.lookup is not None
+        return self.prefetcher is None or self.prefetcher.is_ready(seq.lookup)
 
     def admit(self, seq: SequencePages, token_ids: Sequence[int]) -> Admission | Refusal:
         """Gives the sequence L1 pages for all of `token_ids`: held ones for hits in L1, pages
         to restore for hits in L2, empty ones for the rest."""
         assert seq.lookup is not None and seq.lookup.done and not seq.pages
+        if seq.blocked_on in self._computing:
+            return Refusal.COMPUTING
+        seq.blocked_on = None
         keys = self._reusable(seq, token_ids)
         sources = self._sources(keys)
-        if len(sources) < len(keys) and keys[len(sources)] in self._computing:
-            return Refusal.COMPUTING
+        if len(sources) < len(keys):
+            missing = keys[len(sources)]
+            if missing in self._computing:
+                seq.blocked_on = missing
+                return Refusal.COMPUTING
+            if self._is_worth_another_look(seq, missing):
+                self._end_lookup(seq)
+                self.look_up(seq, token_ids)
+                return Refusal.LOADING
         in_l1 = [page for page, _ in sources if page is not None]
         empty = -(-len(token_ids) // self.page_tokens) - len(in_l1)
         if empty > self.pool.available - sum(map(self.pool.is_cached, in_l1)):
@@ -118,7 +140,7 @@ class KvManager:
         self._end_lookup(seq)
         self._claim(seq, token_ids)
         self._touch(seq.chain.keys)
-        self.counters.lookup_tokens += len(token_ids)
+        seq.lookups = 0
         return admission
 
     # While the sequence runs.
@@ -169,6 +191,8 @@ class KvManager:
         self._touch(seq.chain.keys[: seq.published])
         seq.pages = []
         seq.published = 0
+        seq.lookups = 0
+        seq.blocked_on = None
 
     # Around the step.
 
@@ -223,6 +247,16 @@ class KvManager:
             return []
         return seq.chain.keys[: (len(token_ids) - 1) // self.page_tokens]
 
+    def _is_worth_another_look(self, seq: SequencePages, missing: bytes) -> bool:
+        """`missing` is on disk although the lookup did not bring it: others pushed it out of
+        L1 and L2 while the sequence waited. It is read once more, not for ever."""
+        lookup = seq.lookup
+        if self.disk is None or lookup is None or seq.lookups >= LOOKUPS_MAX:
+            return False
+        if lookup.is_cut or missing in lookup.failed:
+            return False
+        return self.disk.contains([missing])[0]
+
     def _sources(self, keys: Sequence[bytes]) -> list[tuple[int | None, int | None]]:
         """(L1 page or None, L2 slot or None) of the leading pages that are in one of them."""
         sources: list[tuple[int | None, int | None]] = []
@@ -262,8 +296,6 @@ class KvManager:
             self.counters.restored_pages += 1
         seq.pages.extend(empty)
         seq.published = len(sources)
-        for tier, tokens in enumerate(found):
-            self.counters.hit_tokens[tier] += tokens
         return Admission(CachedTokens(*found))
 
     def _claim(self, seq: SequencePages, token_ids: Sequence[int]) -> None:

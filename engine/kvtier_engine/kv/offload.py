@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from kvtier_engine.kv.disk import DiskTier, Saved
@@ -10,6 +11,7 @@ from kvtier_engine.kv.host import HostTier
 from kvtier_engine.kv.pages import PagePool
 
 SAVES_IN_FLIGHT_MAX = 32
+RETRY_S = 5.0  # after the disk has refused a page
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,21 +29,29 @@ class Offloader:
     """Writes through: a page that fills goes to L2 with its step, and from L2 to L3 after it.
 
     Pages wait for the disk in L2, not in a queue of copies: one that L2 must evict first
-    is not written (counted in `unsaved`). Nothing here ever holds a step up.
+    is not written (counted in `unsaved`). One that the disk refuses is offered again after
+    a while. Nothing here ever holds a step up.
     """
 
-    def __init__(self, pool: PagePool, host: HostTier, disk: DiskTier | None) -> None:
+    def __init__(
+        self, pool: PagePool, host: HostTier, disk: DiskTier | None, clock: Callable[[], float]
+    ) -> None:
         self._pool = pool
         self._host = host
         self._disk = disk
+        self._clock = clock
         self._copying: deque[Offload] = deque()
         self._copying_keys: set[bytes] = set()
-        self._to_save: OrderedDict[bytes, bytes] = OrderedDict()  # key -> parent
-        self._saving = 0
+        self._to_save: OrderedDict[bytes, bytes] = OrderedDict()  # key -> parent, oldest first
+        self._saving: dict[bytes, bytes] = {}
+        # A quarter of L2 at most: a disk that hangs must not pin it whole.
+        self._saves_max = min(SAVES_IN_FLIGHT_MAX, max(1, host.slots // 4))
+        self._paused_until = 0.0
         self.skipped = 0  # pages for which L2 had no slot
         self.unsaved = 0  # pages that left L2 before the disk could take them
         self.copied = 0
         self.saved = 0
+        self.refused = 0  # times that the disk did not take a page
 
     def start(self, step: int, page: int, key: bytes, parent: bytes) -> Offload | None:
         """The held L1 `page` is full after `step`: the copy to make with it, if there is one."""
@@ -74,23 +84,40 @@ class Offloader:
 
     def pump(self) -> None:
         """Hands pages to the disk, as many as it may have at a time, oldest first."""
-        while self._disk is not None and self._to_save and self._saving < SAVES_IN_FLIGHT_MAX:
+        if self._disk is None or self._is_paused:
+            return
+        while self._to_save and len(self._saving) < self._saves_max:
             key, parent = self._to_save.popitem(last=False)
             slot = self._host.find(key)
             if slot is None:
                 self.unsaved += 1
                 continue
             self._host.pin(slot)
-            self._saving += 1
+            self._saving[key] = parent
             self._disk.save(key, parent, slot, self._host.pieces(slot))
 
     def finish(self, saved: Saved) -> None:
         """A write has ended: its slot may be evicted again."""
-        self._saving -= 1
-        self.saved += saved.stored
+        parent = self._saving.pop(saved.key)
         self._host.unpin(saved.slot)
+        if saved.stored:
+            self.saved += 1
+            return
+        self.refused += 1
+        self._to_save[saved.key] = parent
+        self._paused_until = self._clock() + RETRY_S
+
+    @property
+    def copying(self) -> bool:
+        """Copies to L2 are under way; their pages are held until they have ended."""
+        return bool(self._copying)
 
     @property
     def in_flight(self) -> int:
-        """Copies and writes that have not ended."""
-        return len(self._copying) + len(self._to_save) + self._saving
+        """Copies and writes that have not ended; without those that the disk has refused."""
+        queued = 0 if self._is_paused else len(self._to_save)
+        return len(self._copying) + queued + len(self._saving)
+
+    @property
+    def _is_paused(self) -> bool:
+        return self._clock() < self._paused_until

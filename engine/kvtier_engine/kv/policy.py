@@ -48,8 +48,9 @@ class Lru:
         del self._order[key]
 
     def evict(self, evictable: Callable[[bytes], bool]) -> bytes | None:
-        # A page that is in use is as recent as can be: moving it to the young end keeps
-        # the search short, and keeps its place behind its parent, which is in use as well.
+        # A page that is in use is as recent as can be: moving it to the young end keeps the
+        # search short. In L1 its parents are in use too and follow it there. In L2 a pin may be
+        # on one page of a chain; the next touch of the chain puts it behind its parents again.
         for _ in range(len(self._order)):
             key = next(iter(self._order))
             if evictable(key):
