@@ -1,5 +1,4 @@
-// Which instruction set the kernels run on, chosen once from what the processor
-// offers.
+// Which instruction set the kernels run on, chosen once from what the processor offers.
 #pragma once
 
 #include <string>
@@ -18,10 +17,9 @@ std::vector<Isa> SupportedIsas();
 
 Isa CurrentIsa();
 
-// Makes `name` the current one, or the best supported one for "". For tests:
-// results of two instruction sets differ in their last bits. Throws
-// std::invalid_argument for an unknown or unsupported name. Not while a kernel
-// runs.
+// Makes `name` the current one, or the best supported and proven one for "". For tests: results
+// of two instruction sets differ in their last bits. Throws std::invalid_argument for an unknown
+// or unsupported name. Not while a kernel runs.
 void ForceIsa(const std::string& name);
 
 // The kernels of the current instruction set.

@@ -23,8 +23,9 @@ def supported_isas() -> list[str]:
     """Those that this processor can run, slowest first."""
 
 def force_isa(name: str) -> None:
-    """Uses `name` from now on, or the best supported one for "". For tests: results differ in
-    their last bits, so never between two steps of one model."""
+    """Uses `name` from now on, or the best supported one for "" (not "avx512_bf16", which no
+    processor has proven yet). For tests: results differ in their last bits, so never between
+    two steps of one model."""
 
 class PackedWeight:
     """A copy of a row-major [n, k] weight (torch's Linear layout) in the kernels' order; the

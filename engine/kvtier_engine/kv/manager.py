@@ -203,7 +203,8 @@ class KvManager:
         return copies
 
     def step_done(self) -> None:
-        """All ranks have run the restores of the last step."""
+        """All ranks have run the restores of the last step: a step with restores has chunks as
+        well, and no rank ends a chunk before every rank has begun it."""
         assert self.host is not None or not self._restoring
         for slot in self._restoring:
             self.host.unpin(slot)  # type: ignore[union-attr]
