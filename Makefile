@@ -32,6 +32,11 @@ $(VENV)/.tools: $(VENV)/.torch pyproject.toml
 	$(BIN)/pip install --quiet 'scikit-build-core>=0.11' 'pybind11>=3.0' 'cmake>=3.22' ninja
 	touch $@
 
+# Catch2's one header, for the C++ tests; CMake looks here and among Debian's packages.
+$(VENV)/.catch2: $(VENV)/.python
+	$(BIN)/pip install --quiet --no-deps --only-binary=:all: --python-version 3.12 --upgrade --target $(VENV)/catch2 comma-deps-catch2==2.13.10.post96
+	touch $@
+
 $(VENV)/.installed: $(VENV)/.tools $(NATIVE_SOURCES)
 	$(BIN)/pip install --quiet --no-build-isolation -e '.[test,lint,bench]'
 	touch $@
@@ -48,17 +53,17 @@ test: build test-cpp ## Run the whole test suite (bounded soak, fuzz and kill te
 	$(BIN)/pytest -m 'not slow and not gpu'
 
 .PHONY: test-cpp
-test-cpp: build ## Build and run the C++ tests
+test-cpp: build $(VENV)/.catch2 ## Build and run the C++ tests
 	$(BIN)/cmake -S . -B build/cpp -G Ninja -DKVTIER_PYTHON=OFF -DKVTIER_TESTS=ON -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) >/dev/null
 	$(BIN)/cmake --build build/cpp -j $(JOBS)
 	$(BIN)/ctest --test-dir build/cpp --output-on-failure --no-tests=error
 
 .PHONY: test-asan test-tsan
-test-asan: build ## C++ tests under AddressSanitizer and UBSan
+test-asan: build $(VENV)/.catch2 ## C++ tests under AddressSanitizer and UBSan
 	$(BIN)/cmake -S . -B build/asan -G Ninja -DKVTIER_PYTHON=OFF -DKVTIER_TESTS=ON -DKVTIER_SANITIZE='address;undefined' -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) >/dev/null
 	$(BIN)/cmake --build build/asan -j $(JOBS)
 	$(BIN)/ctest --test-dir build/asan --output-on-failure --no-tests=error
-test-tsan: build ## C++ tests under ThreadSanitizer
+test-tsan: build $(VENV)/.catch2 ## C++ tests under ThreadSanitizer
 	$(BIN)/cmake -S . -B build/tsan -G Ninja -DKVTIER_PYTHON=OFF -DKVTIER_TESTS=ON -DKVTIER_SANITIZE=thread -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) >/dev/null
 	$(BIN)/cmake --build build/tsan -j $(JOBS)
 	$(BIN)/ctest --test-dir build/tsan --output-on-failure --no-tests=error
@@ -85,6 +90,8 @@ format: build ## Rewrite the sources in the house style
 bench: build ## Measure this machine; prints tables for docs/benchmarks.md
 	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/tiers.py
+	$(BIN)/python benchmarks/same_answers.py
+	$(BIN)/python benchmarks/kernels.py
 
 .PHONY: docs
 docs: build ## Generate the reference parts of docs/

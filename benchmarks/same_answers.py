@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import os
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -35,22 +37,31 @@ def natural_prompts(folder: Path, count: int) -> list[list[int]]:
     """Questions about documentation, 2 to 9 pages long, none a prefix of another."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     prompts = []
+    for name, text in documentation():
+        question = f"Explain in your own words what this documentation of {name} says.\n\n{text}"
+        ids = tokenizer(question)["input_ids"][: 9 * PAGE_TOKENS]
+        if len(ids) > 2 * PAGE_TOKENS:
+            prompts.append(ids)
+    if len(prompts) < count:
+        raise SystemExit(f"only {len(prompts)} pieces of documentation are long enough")
+    return prompts[:count]
+
+
+def documentation() -> Iterator[tuple[str, str]]:
+    """Docstrings of the standard library's modules and their public classes, by name."""
     for name in sorted(sys.stdlib_module_names):
         if name.startswith("_") or name in ("antigravity", "this", "idlelib"):
             continue
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                text = importlib.import_module(name).__doc__ or ""
+                module = importlib.import_module(name)
             except ImportError:
                 continue
-        question = f"Explain in your own words what this documentation of {name} says.\n\n{text}"
-        ids = tokenizer(question)["input_ids"][: 9 * PAGE_TOKENS]
-        if len(ids) > 2 * PAGE_TOKENS:
-            prompts.append(ids)
-    if len(prompts) < count:
-        raise SystemExit(f"only {len(prompts)} modules have documentation that is long enough")
-    return prompts[:count]
+        yield name, module.__doc__ or ""
+        for member, value in sorted(vars(module).items()):
+            if inspect.isclass(value) and value.__module__ == name and member[0] != "_":
+                yield f"{name}.{member}", value.__doc__ or ""
 
 
 def ask_all(engine: EngineProcess, prompts: list[list[int]], concurrent: int) -> Answers:

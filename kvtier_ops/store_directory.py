@@ -1,0 +1,74 @@
+"""A page store's directory from outside: what may be removed from it, and when.
+
+File names and the superblock's first bytes are those of docs/disk-format.md.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kvtier_ops.errors import BadInput, HostError, Refused
+
+_MAGIC = b"KVTSTORE"
+_OURS = re.compile(r"(superblock|journal)(\.new)?|segment-\d{5,}")  # and `lock`, which goes last
+
+
+def clear_store(path: Path) -> int:
+    """Removes a store's pages, whatever version or model they are of; the bytes that frees.
+
+    The directory stays, and what else is in it. Raises BadInput if `path` is no store,
+    Refused if a process uses it, HostError if a file cannot be removed.
+    """
+    _check_is_store(path)
+    with _own(path):
+        try:
+            # The superblock goes last: a clear that is cut off can be done again.
+            files = sorted(_files(path), key=lambda file: file.name == "superblock")
+            freed = sum(file.stat().st_blocks * 512 for file in files)
+            for file in files:
+                file.unlink()
+        except OSError as error:
+            raise HostError(f"cannot remove `{error.filename}`: {error.strerror}") from error
+    return freed
+
+
+def _check_is_store(path: Path) -> None:
+    try:
+        with (path / "superblock").open("rb") as file:
+            if file.read(len(_MAGIC)) == _MAGIC:
+                return
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise HostError(f"cannot read `{path}`: {error.strerror}") from error
+    raise BadInput(
+        f"`{path}` is not a page store", "it would hold a file `superblock`; nothing was removed"
+    )
+
+
+@contextmanager
+def _own(path: Path) -> Iterator[None]:
+    """Holds the store's lock; removes it at the end, as the last file."""
+    lock = path / "lock"
+    try:
+        fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise HostError(f"cannot open `{lock}`: {error.strerror}") from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+        lock.unlink()
+    except BlockingIOError:
+        holder = os.read(fd, 512).decode(errors="replace").strip() or "another process"
+        raise Refused(f"`{path}` is in use by {holder}", "stop that process first") from None
+    finally:
+        os.close(fd)
+
+
+def _files(path: Path) -> list[Path]:
+    return [file for file in path.iterdir() if _OURS.fullmatch(file.name) and not file.is_symlink()]

@@ -1,0 +1,68 @@
+"""`kvtier store clear`: a store that is not in use, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kvtier_engine._store import DirectorySpec, Store
+
+PAGE_BYTES = 4096
+
+
+def make(path: Path, namespace: bytes = b"model") -> Store:
+    return Store.open(
+        [DirectorySpec(str(path), 1 << 26)], page_bytes=PAGE_BYTES, namespace=namespace
+    )
+
+
+def clear(path: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-P", "-m", "kvtier_ops", "store", "clear", str(path)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_a_store_is_emptied_for_another_model(tmp_path):
+    make(tmp_path).close()
+    done = clear(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"cleared {tmp_path}" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+    make(tmp_path, b"another").close()
+
+
+def test_another_version_and_a_stranger_s_file(tmp_path):
+    make(tmp_path).close()
+    with (tmp_path / "superblock").open("r+b") as file:
+        file.seek(8)
+        file.write(b"\x63")
+    (tmp_path / "notes.txt").write_text("mine")
+    assert clear(tmp_path).returncode == 0
+    assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_store_in_use_is_left_alone_and_its_user_named(tmp_path):
+    store = make(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    refused = clear(tmp_path)
+    assert refused.returncode == 3
+    assert f"in use by process {os.getpid()}" in refused.stderr
+    assert sorted(tmp_path.iterdir()) == before
+    store.close()
+
+
+@pytest.mark.parametrize("trouble", ["empty", "foreign", "missing"])
+def test_what_is_no_store_is_left_alone(tmp_path, trouble):
+    folder = tmp_path / "folder"
+    if trouble != "missing":
+        folder.mkdir()
+    if trouble == "foreign":
+        (folder / "superblock").write_bytes(b"something else")
+        (folder / "segment-00000").write_bytes(b"not ours")
+    refused = clear(folder)
+    assert refused.returncode == 2
+    assert "is not a page store" in refused.stderr
+    assert trouble != "foreign" or len(list(folder.iterdir())) == 2
