@@ -52,15 +52,13 @@ def documentation() -> Iterator[tuple[str, str]]:
     for name in sorted(sys.stdlib_module_names):
         if name.startswith("_") or name in ("antigravity", "this", "idlelib"):
             continue
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                module = importlib.import_module(name)
-            except ImportError:
-                continue
+        try:
+            module = importlib.import_module(name)
+        except ImportError:
+            continue
         yield name, module.__doc__ or ""
         for member, value in sorted(vars(module).items()):
-            if inspect.isclass(value) and value.__module__ == name and member[0] != "_":
+            if member[0] != "_" and inspect.isclass(value) and value.__module__ == name:
                 yield f"{name}.{member}", value.__doc__ or ""
 
 
@@ -83,6 +81,7 @@ def main() -> None:
     parser.add_argument("--attention", default="auto")
     args = parser.parse_args()
     folder = model_folder()
+    warnings.simplefilter("ignore", DeprecationWarning)  # of the modules whose text is read
     prompts = natural_prompts(folder, args.prompts)
     results: dict[str, Answers] = {}
     with (

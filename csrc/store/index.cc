@@ -13,7 +13,13 @@ namespace {
 constexpr std::uint32_t kPinsMax = std::numeric_limits<std::uint16_t>::max();
 
 bool IsEvictable(const IndexEntry& entry) {
-  return entry.sequence != 0 && entry.children == 0 && entry.readers == 0 && entry.pins == 0;
+  return entry.sequence != 0 && entry.readers == 0 && entry.pins == 0;
+}
+
+// Leaves before inner pages, then by age.
+bool GoesBefore(const IndexEntry& a, const IndexEntry& b) {
+  const bool a_is_inner = a.children > 0, b_is_inner = b.children > 0;
+  return a_is_inner != b_is_inner ? b_is_inner : a.last_use < b.last_use;
 }
 
 }  // namespace
@@ -179,7 +185,7 @@ void Index::SiftUp(std::vector<SlotId>& heap, std::size_t position) {
   const SlotId moving = heap[position];
   while (position > 0) {
     const std::size_t above = (position - 1) / 2;
-    if (entries_[heap[above]].last_use <= entries_[moving].last_use) break;
+    if (!GoesBefore(entries_[moving], entries_[heap[above]])) break;
     Place(heap, position, heap[above]);
     position = above;
   }
@@ -191,11 +197,10 @@ void Index::SiftDown(std::vector<SlotId>& heap, std::size_t position) {
   for (;;) {
     std::size_t below = 2 * position + 1;
     if (below >= heap.size()) break;
-    if (below + 1 < heap.size() &&
-        entries_[heap[below + 1]].last_use < entries_[heap[below]].last_use) {
+    if (below + 1 < heap.size() && GoesBefore(entries_[heap[below + 1]], entries_[heap[below]])) {
       ++below;
     }
-    if (entries_[moving].last_use <= entries_[heap[below]].last_use) break;
+    if (!GoesBefore(entries_[heap[below]], entries_[moving])) break;
     Place(heap, position, heap[below]);
     position = below;
   }
@@ -220,7 +225,7 @@ void Index::CheckIntegrity() const {
     const std::size_t position = entry.heap_position - 1;
     demand(heap[position] == slot, "the heap holds another", slot);
     const SlotId above = heap[position == 0 ? 0 : (position - 1) / 2];
-    demand(entries_[above].last_use <= entry.last_use, "the heap is out of order", slot);
+    demand(!GoesBefore(entry, entries_[above]), "the heap is out of order", slot);
   }
   std::size_t in_heaps = 0;
   for (const auto& heap : heaps_) in_heaps += heap.size();

@@ -31,9 +31,10 @@ static_assert(sizeof(IndexEntry) == 72, "with its table shares an entry stays un
 
 // Which slot holds which key, who descends from whom, and which page to evict next.
 //
-// A page whose parent is gone can never hit, so only leaves are evicted: of the leaves that nobody
-// reads or pins, the least recently used. Not thread-safe. Time O(1), or O(log n) where the set of
-// evictable pages changes.
+// A page whose parent is gone can never hit, so leaves are evicted first: of those that nobody
+// reads or pins, the least recently used. A directory without a leaf (the leaves of its chains lie
+// in another one) gives up its least recently used page. Not thread-safe. Time O(1), or O(log n)
+// where the set of evictable pages changes.
 class Index {
  public:
   // Slots [begins[i], begins[i + 1]) are directory i's, which evicts among its own only.
@@ -81,7 +82,7 @@ class Index {
   LazyArray<IndexEntry> entries_;
   LazyArray<std::uint32_t> by_key_;
   LazyArray<std::uint32_t> by_parent_;
-  std::vector<std::vector<SlotId>> heaps_;  // one per directory: least recently used on top
+  std::vector<std::vector<SlotId>> heaps_;  // one per directory: the next to go on top
   std::size_t size_ = 0;
   std::uint64_t uses_ = 0;
 };

@@ -58,7 +58,11 @@ std::vector<std::unique_ptr<Volume>> OpenVolumes(const std::vector<DirectorySpec
 
 std::shared_ptr<Store> Store::Open(const std::vector<DirectorySpec>& directories,
                                    const PageGeometry& pages, const StoreOptions& options) {
-  std::shared_ptr<Store> store(new Store(directories, pages, options));
+  // A forked child leaks its copy: the threads are not there, but the locks that they held and the
+  // conditions that they waited on are, and to destroy one of those is to wait for them for ever.
+  std::shared_ptr<Store> store(new Store(directories, pages, options), [](Store* each) {
+    if (each->process_ == ::getpid()) delete each;
+  });
   ProcessStores::Get().Add(store);
   return store;
 }
@@ -78,16 +82,7 @@ Store::Store(const std::vector<DirectorySpec>& directories, const PageGeometry& 
   monitor_ = std::make_unique<std::thread>([this] { Monitor(); });
 }
 
-Store::~Store() {
-  if (process_ == ::getpid()) {
-    Close();
-    return;
-  }
-  // A forked child: the threads are not here and the locks may be held by them for ever.
-  (void)shared_.release();
-  (void)monitor_.release();
-  for (auto& lane : lanes_) (void)lane.release();
-}
+Store::~Store() { Close(); }
 
 void Store::Recover(std::span<const std::unique_ptr<Volume>> volumes) {
   const auto begun = Clock::now();

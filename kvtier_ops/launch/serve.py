@@ -100,6 +100,7 @@ def _announce(plan: Plan, url: str, log: Path, terminal: Terminal) -> None:
     question = {
         "model": plan.served_name,
         "messages": [{"role": "user", "content": "What is the capital of France?"}],
+        "temperature": 0,
     }
     terminal.data(
         f"serving {plan.served_name} at {url}/v1\n\n"

@@ -293,3 +293,21 @@ def test_a_directory_for_other_pages_is_refused_untouched(tmp_path, changes, mes
     store = open_store(tmp_path)
     assert get(store, 1) is Status.OK
     store.close()
+
+
+def test_a_directory_that_holds_no_leaf_makes_room_all_the_same(tmp_path):
+    """Pages go to two directories in turn: one gets all parents, the other all children."""
+    store = open_store(tmp_path / "a", tmp_path / "b", pages=6)
+    for i in range(0, 12, 2):
+        assert put(store, i) is Status.OK
+        assert put(store, i + 1, parent=i) is Status.OK
+    assert put(store, 12) is Status.OK
+    assert put(store, 13) is Status.OK
+    store.close()
+
+
+def test_a_page_that_names_itself_as_parent_can_be_evicted(tmp_path):
+    store = open_store(tmp_path / "a", pages=2)
+    for i in range(4):
+        assert put(store, i, parent=i) is Status.OK
+    store.close()
