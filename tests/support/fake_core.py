@@ -103,7 +103,7 @@ class FakeCore:
         control = self._context.socket(zmq.PAIR)
         control.connect("inproc://control")
         socket = self._context.socket(zmq.PAIR)
-        socket.set(zmq.LINGER, 0)
+        socket.set(zmq.LINGER, 1000)  # ms for the last words to reach the server
         socket.connect(self.endpoint)
         poller = zmq.Poller()
         poller.register(control, zmq.POLLIN)

@@ -40,6 +40,8 @@ from kvtier_engine.process import die_with_parent
 
 log = logging.getLogger(__name__)
 
+LAST_WORDS_MS = 2000  # for what was said last to reach the server
+
 
 class Start:
     """Builds the engine, stage by stage, each reported to the server."""
@@ -131,8 +133,7 @@ def main() -> int:
         is_clean = loop.run()
         ranks.close()
         if not is_clean:
-            connection.close()
-            context.destroy(linger=2000)
+            context.destroy(linger=LAST_WORDS_MS)
             os._exit(0)  # an ordinary exit would wait for the hung disk's threads
     except (ModelError, RankDied) as error:
         log.error("%s", error)
@@ -143,7 +144,7 @@ def main() -> int:
         connection.send(Failed(f"internal error: {error!r}", "the log has the traceback"))
         return 1
     finally:
-        connection.close()
+        context.destroy(linger=LAST_WORDS_MS)  # waits: an exit alone would lose the last words
     return 0
 
 

@@ -17,7 +17,6 @@ class Connection:
         self.socket = context.socket(zmq.PAIR)
         self.socket.sndhwm = 0  # bounded by the tokens of the requests in flight
         self.socket.rcvhwm = 0  # bounded by the server: max_queued + max_running requests
-        self.socket.linger = 2000  # ms in which the last words leave
         self.socket.connect(address)
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder: msgspec.msgpack.Decoder[ToCore] = msgspec.msgpack.Decoder(ToCore)
@@ -33,6 +32,3 @@ class Connection:
         """What has arrived; never waits."""
         while self.socket.poll(0):
             yield self._decoder.decode(self.socket.recv())
-
-    def close(self) -> None:
-        self.socket.close()
