@@ -52,21 +52,22 @@ serve: build ## Serve the quickstart model (PROFILE=file for another profile)
 test: build test-cpp ## Run the whole test suite (bounded soak, fuzz and kill tests)
 	$(BIN)/pytest -m 'not slow and not gpu'
 
+# $(1): folder below build/; $(2): sanitizers, if any.
+define cpp_tests
+	$(BIN)/cmake -S . -B build/$(1) -G Ninja -DKVTIER_PYTHON=OFF -DKVTIER_TESTS=ON -DKVTIER_SANITIZE='$(2)' -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) >/dev/null
+	$(BIN)/cmake --build build/$(1) -j $(JOBS)
+	$(BIN)/ctest --test-dir build/$(1) --output-on-failure --no-tests=error
+endef
+
 .PHONY: test-cpp
 test-cpp: build $(VENV)/.catch2 ## Build and run the C++ tests
-	$(BIN)/cmake -S . -B build/cpp -G Ninja -DKVTIER_PYTHON=OFF -DKVTIER_TESTS=ON -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) >/dev/null
-	$(BIN)/cmake --build build/cpp -j $(JOBS)
-	$(BIN)/ctest --test-dir build/cpp --output-on-failure --no-tests=error
+	$(call cpp_tests,cpp,)
 
 .PHONY: test-asan test-tsan
 test-asan: build $(VENV)/.catch2 ## C++ tests under AddressSanitizer and UBSan
-	$(BIN)/cmake -S . -B build/asan -G Ninja -DKVTIER_PYTHON=OFF -DKVTIER_TESTS=ON -DKVTIER_SANITIZE='address;undefined' -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) >/dev/null
-	$(BIN)/cmake --build build/asan -j $(JOBS)
-	$(BIN)/ctest --test-dir build/asan --output-on-failure --no-tests=error
+	$(call cpp_tests,asan,address;undefined)
 test-tsan: build $(VENV)/.catch2 ## C++ tests under ThreadSanitizer
-	$(BIN)/cmake -S . -B build/tsan -G Ninja -DKVTIER_PYTHON=OFF -DKVTIER_TESTS=ON -DKVTIER_SANITIZE=thread -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) >/dev/null
-	$(BIN)/cmake --build build/tsan -j $(JOBS)
-	$(BIN)/ctest --test-dir build/tsan --output-on-failure --no-tests=error
+	$(call cpp_tests,tsan,thread)
 
 .PHONY: test-long
 test-long: build ## The long forms of the soak, fuzz and kill tests
