@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import struct
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,15 +22,6 @@ LLAMA_CONFIG: dict[str, Any] = {
     "vocab_size": 256,
     "max_position_embeddings": 2048,
 }
-
-
-def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 20.0) -> Any:
-    """The first true value of `condition`, polled."""
-    deadline = time.monotonic() + timeout_s
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"waited {timeout_s:g} s for {what}"
-        time.sleep(0.02)
-    return value
 
 
 def write_safetensors(path: Path, tensors: dict[str, list[int]], *, data_bytes: int = -1) -> None:

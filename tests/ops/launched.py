@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ops.builders import make_model, wait_for
+from ops.builders import make_model
+from support.engine_process import wait_for
 
 DRIVER = Path(__file__).with_name("driver.py")
 SMALL = ["--set", "tiers.l1.size=4MiB", "--set", "tiers.l2.size=8MiB", "--set", "server.port=0"]
+
+WAIT_S = 20.0
 
 
 def write_profile(home: Path, text: str = "") -> Path:
@@ -52,14 +55,16 @@ class Launched:
         return result
 
     def wait_ready(self) -> None:
-        wait_for(lambda: self.ended() or b"serving" in self.out.read_bytes(), "the endpoint")
+        wait_for(
+            lambda: self.ended() or b"serving" in self.out.read_bytes(), "the endpoint", WAIT_S
+        )
         assert not self.ended(), self.err.read_text()
 
     def wait_text(self, text: str) -> None:
-        wait_for(lambda: text in self.err.read_text(), f"`{text}` on stderr")
+        wait_for(lambda: text in self.err.read_text(), f"`{text}` on stderr", WAIT_S)
 
     def wait_log(self, text: str) -> None:
-        wait_for(lambda: text in self.log, f"`{text}` in the log")
+        wait_for(lambda: text in self.log, f"`{text}` in the log", WAIT_S)
 
     def ended(self) -> bool:
         return self.process.poll() is not None
