@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 60
 PARAMETERS_MAX = 6  # five, and self
-OURS = ("kvtier_ops", "engine", "csrc", "tests", "benchmarks", "scripts")
+OURS = ("kvtier_ops", "kvtier_store", "engine", "csrc", "tests", "benchmarks", "scripts")
 
 # Frameworks read these functions' parameters as their options or dependencies.
 PARAMETERS_ALLOWED = ("kvtier_ops/cli", "engine/kvtier_engine/server/routes")

@@ -22,18 +22,7 @@ bool IsSupported(Isa isa) {
   return isa == Isa::kPortable;
 }
 
-// The AVX-512-BF16 kernels compile but have not run on a processor that has the instructions
-// yet: they are used when asked for by name, and chosen by themselves once the tests of
-// tests/kernels have passed on one.
-bool IsProven(Isa isa) { return isa != Isa::kAvx512Bf16; }
-
-Isa Best() {
-  Isa best = Isa::kPortable;
-  for (const Isa isa : SupportedIsas()) {
-    if (IsProven(isa)) best = isa;
-  }
-  return best;
-}
+Isa Best() { return SupportedIsas().back(); }
 
 std::atomic<Isa>& Current() {
   static std::atomic<Isa> current{Best()};

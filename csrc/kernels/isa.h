@@ -17,7 +17,7 @@ std::vector<Isa> SupportedIsas();
 
 Isa CurrentIsa();
 
-// Makes `name` the current one, or the best supported and proven one for "". For tests: results
+// Makes `name` the current one, or the best supported one for "". For tests: results
 // of two instruction sets differ in their last bits. Throws std::invalid_argument for an unknown
 // or unsupported name. Not while a kernel runs.
 void ForceIsa(const std::string& name);

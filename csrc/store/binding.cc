@@ -59,7 +59,7 @@ std::uint32_t Checksum(const py::buffer& data, std::uint32_t seed) {
 }  // namespace
 }  // namespace kvtier::binding
 
-PYBIND11_MODULE(_store, module) {
+PYBIND11_MODULE(_native, module) {
   using namespace kvtier;
   module.doc() = "The native host-memory arena (L2) and page store (L3).";
   module.attr("KEY_BYTES") = kKeyBytes;

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from kvtier_ops.doctor.check import Check, Context, Outcome, Severity
 
 PYTHON_MIN = (3, 11)
-NATIVE_MODULES = ("kvtier_engine._store", "kvtier_engine._kernels")
+NATIVE_MODULES = ("kvtier_store._native", "kvtier_engine._kernels")
 _IMPORT_S_MAX = 20
 
 

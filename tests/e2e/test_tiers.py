@@ -17,7 +17,7 @@ from support.engine_process import (
     start_engine,
 )
 
-from kvtier_engine._store import DirectorySpec, Store
+from kvtier_store import DirectorySpec, Store
 
 PROMPT_TOKENS = 640  # ten pages; nine can be reused, the last is computed for its logits
 REUSABLE = 576

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kvtier_engine._store import DirectorySpec, Store
+from kvtier_store import DirectorySpec, Store
 
 PAGE_BYTES = 4096
 

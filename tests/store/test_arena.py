@@ -8,7 +8,7 @@ import os
 import pytest
 from support.engine_process import wait_for
 
-from kvtier_engine._store import Arena, ArenaError, Backing
+from kvtier_store import Arena, ArenaError, Backing
 
 SLOTS, PARTS, PART_BYTES = 6, 2, 5000
 

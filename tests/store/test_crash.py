@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.store_client import get, open_store
 
-from kvtier_engine._store import Status
+from kvtier_store import Status
 
 # Says the number of each page once it is durable.
 WRITER = """

@@ -11,7 +11,7 @@ import pytest
 from support.engine_process import wait_for
 from support.store_client import get, open_store, put, put_all
 
-from kvtier_engine._store import Status, StoreError
+from kvtier_store import Status, StoreError
 
 MIB = 1 << 20
 

@@ -10,7 +10,7 @@ import pytest
 from support.store_client import PAGE_BYTES, SLOT_BYTES, get, key, open_store, put, put_all
 from support.store_files import Slot, find_slots
 
-from kvtier_engine._store import Status
+from kvtier_store import Status
 
 PAGES = 8
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from support.store_client import get, key, open_store, put
 
-from kvtier_engine._store import Status
+from kvtier_store import Status
 
 KEYS = st.integers(0, 19)
 ROOM = 12  # fewer than keys: evictions happen

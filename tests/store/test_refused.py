@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.store_client import open_store, put
 
-from kvtier_engine._store import StoreError
+from kvtier_store import StoreError
 
 
 def listing(folder: Path) -> dict[str, bytes]:

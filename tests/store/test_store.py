@@ -24,7 +24,7 @@ from support.store_client import (
     put_all,
 )
 
-from kvtier_engine._store import (
+from kvtier_store import (
     DirectorySpec,
     Get,
     Put,
@@ -199,7 +199,7 @@ def test_only_the_owner_may_look(tmp_path):
 
 OPEN_AND_SAY = """
 import sys
-from kvtier_engine._store import DirectorySpec, Store, StoreError
+from kvtier_store import DirectorySpec, Store, StoreError
 try:
     Store.open([DirectorySpec(sys.argv[1], 1 << 20)], page_bytes=5000, namespace=b"test")
 except StoreError as error:
@@ -220,7 +220,7 @@ def test_a_second_process_is_told_who_has_it(tmp_path):
 
 USE_AFTER_FORK = """
 import os, sys
-from kvtier_engine._store import StoreError
+from kvtier_store import StoreError
 from support.store_client import open_store, put
 store = open_store(sys.argv[1])
 child = os.fork()

@@ -13,8 +13,8 @@ from hashlib import blake2b
 from types import SimpleNamespace
 from typing import Any
 
-from kvtier_engine._store import Status
 from kvtier_engine.runner.step import Sampled, Step
+from kvtier_store import Status
 
 VOCABULARY = 50
 START = b"\0" * 8

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kvtier_engine._store import DirectorySpec, Get, Put, Status, Store, StoreOptions
+from kvtier_store import DirectorySpec, Get, Put, Status, Store, StoreOptions
 
 PAGE_BYTES = 5000  # two blocks, the second not full
 SLOT_BYTES = 4096 + 8192

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import zmq
 
-from kvtier_engine._store import Arena
 from kvtier_engine.config import EngineConfig, load_config
 from kvtier_engine.core.connection import Connection
 from kvtier_engine.core.engine import Engine
@@ -37,6 +36,7 @@ from kvtier_engine.model.fingerprint import model_fingerprint
 from kvtier_engine.model.gguf import convert, model_folder
 from kvtier_engine.model.spec import read_spec
 from kvtier_engine.process import die_with_parent
+from kvtier_store import Arena
 
 log = logging.getLogger(__name__)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kvtier_engine._store import Arena
 from kvtier_engine.config import EngineConfig
 from kvtier_engine.model.gguf import model_folder
 from kvtier_engine.model.spec import read_spec
 from kvtier_engine.runner.distributed import RankGroup
 from kvtier_engine.runner.runner import Runner
+from kvtier_store import Arena
 
 
 def load_runner(

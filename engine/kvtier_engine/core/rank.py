@@ -10,7 +10,6 @@ from pathlib import Path
 import msgspec
 import zmq
 
-from kvtier_engine._store import Arena
 from kvtier_engine.config import load_config
 from kvtier_engine.core.loading import load_runner
 from kvtier_engine.core.rank_set import LOADED, RankReport, reports_address, steps_address
@@ -18,6 +17,7 @@ from kvtier_engine.log import set_up_logging
 from kvtier_engine.process import die_with_parent
 from kvtier_engine.runner.step import Step
 from kvtier_engine.runner.worker import serve_steps
+from kvtier_store import Arena
 
 
 def main() -> None:

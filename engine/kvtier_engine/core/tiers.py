@@ -7,7 +7,10 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kvtier_engine._store import (
+from kvtier_engine.kv.disk import DiskTier
+from kvtier_engine.kv.host import HostTier
+from kvtier_engine.kv.policy import Lru
+from kvtier_store import (
     Arena,
     ArenaError,
     Backing,
@@ -16,9 +19,6 @@ from kvtier_engine._store import (
     StoreError,
     StoreOptions,
 )
-from kvtier_engine.kv.disk import DiskTier
-from kvtier_engine.kv.host import HostTier
-from kvtier_engine.kv.policy import Lru
 
 if TYPE_CHECKING:
     from kvtier_engine.config import EngineConfig, Hugepages

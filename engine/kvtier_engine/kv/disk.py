@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kvtier_engine._store import Get, Put, Status
+from kvtier_store import Get, Put, Status
 
 if TYPE_CHECKING:
-    from kvtier_engine._store import Store, StoreStats
+    from kvtier_store import Store, StoreStats
 
 Pieces = list[tuple[int, int]]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from kvtier_engine.kv.policy import EvictionPolicy
 
 if TYPE_CHECKING:
-    from kvtier_engine._store import Arena
+    from kvtier_store import Arena
 
 
 class HostTier:

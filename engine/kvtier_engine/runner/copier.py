@@ -11,7 +11,7 @@ from kvtier_engine.runner.step import Copy
 
 
 class HostPages(Protocol):
-    """The L2 arena as the copier sees it (kvtier_engine._store.Arena)."""
+    """The L2 arena as the copier sees it (kvtier_store.Arena)."""
 
     @property
     def part_bytes(self) -> int: ...

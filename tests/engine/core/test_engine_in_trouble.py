@@ -3,8 +3,8 @@
 from support.fake_engine import FakeEngine, Sizes
 from support.fake_tiers import FakeStore, reference_answer
 
-from kvtier_engine._store import Status
 from kvtier_engine.messages import CachedTokens
+from kvtier_store import Status
 
 LONG = list(range(20))  # five pages; the last is computed anyway, for its logits
 

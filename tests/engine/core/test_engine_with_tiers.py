@@ -7,8 +7,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from support.fake_engine import PAGE_TOKENS, FakeEngine, Sizes
 from support.fake_tiers import reference_answer
 
-from kvtier_engine._store import Status
 from kvtier_engine.messages import CachedTokens
+from kvtier_store import Status
 
 LONG = list(range(20))  # five pages; the last is computed anyway, for its logits
 

@@ -1,0 +1,41 @@
+"""kvtier's native storage: an arena of pages in host memory (L2), a store of pages on disk (L3).
+
+Engine-neutral: it knows pages, slots, keys and files, and takes memory as addresses and lengths.
+Built from csrc/store; `_native.pyi` has the signatures and what they promise.
+"""
+
+from kvtier_store._native import (
+    KEY_BYTES,
+    Arena,
+    ArenaEntry,
+    ArenaError,
+    Backing,
+    Completion,
+    DirectorySpec,
+    Get,
+    Put,
+    Status,
+    Store,
+    StoreError,
+    StoreOptions,
+    StoreStats,
+    crc32c,
+)
+
+__all__ = [
+    "KEY_BYTES",
+    "Arena",
+    "ArenaEntry",
+    "ArenaError",
+    "Backing",
+    "Completion",
+    "DirectorySpec",
+    "Get",
+    "Put",
+    "Status",
+    "Store",
+    "StoreError",
+    "StoreOptions",
+    "StoreStats",
+    "crc32c",
+]
