@@ -93,6 +93,7 @@ bench: build ## Measure this machine; prints tables for docs/benchmarks.md
 	$(BIN)/python benchmarks/tiers.py
 	$(BIN)/python benchmarks/same_answers.py
 	$(BIN)/python benchmarks/kernels.py
+	$(BIN)/python benchmarks/store.py
 
 .PHONY: docs
 docs: build ## Generate the reference parts of docs/

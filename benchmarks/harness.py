@@ -11,15 +11,15 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
-
-import torch
-import transformers
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from support.engine_process import EngineProcess  # noqa: E402  (found through the line above)
+if TYPE_CHECKING:
+    from support.engine_process import EngineProcess  # found through the line above
 
 MODEL = "smollm2-135m"
 
@@ -38,8 +38,8 @@ def describe_machine(command: str) -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
         f"{cpu}, {os.cpu_count()} cores ({', '.join(isa)}), {memory:.1f} GiB, Linux "
-        f"{platform.release()}; Python {platform.python_version()}, torch {torch.__version__}, "
-        f"transformers {transformers.__version__}, kvtier {commit}; load {os.getloadavg()[0]:.1f}; "
+        f"{platform.release()}; Python {platform.python_version()}, torch {version('torch')}, "
+        f"transformers {version('transformers')}, kvtier {commit}; load {os.getloadavg()[0]:.1f}; "
         f"`{command}`"
     )
 

@@ -1,0 +1,46 @@
+"""How much a run does, and where."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from pagestore.turn import GIB, MIB
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Sizes of a run. A turn is short, because the disk's own rate wanders."""
+
+    folder: Path
+    rounds: int
+    store_bytes: int  # of one store, and of the file that fio has beside it
+    turn_bytes: int
+    page_sizes: tuple[int, ...]
+    mixed_s: float  # of reads beside writes, a turn
+
+    @staticmethod
+    def choose(folder: Path, *, quick: bool, rounds: int | None) -> Scope:
+        sizes = (1 * MIB, 4 * MIB, 16 * MIB)
+        if quick:
+            return Scope(folder, rounds or 3, 1 * GIB, 256 * MIB, sizes, 1.5)
+        return Scope(folder, rounds or 5, 4 * GIB, 512 * MIB, sizes, 3.0)
+
+    def slots(self, page_bytes: int) -> int:
+        return self.store_bytes // page_bytes
+
+    def count(self, page_bytes: int) -> int:
+        """Pages of one turn."""
+        return self.turn_bytes // page_bytes
+
+    def room_error(self) -> str | None:
+        """A sentence when the disk has too little room for two stores and a reserve."""
+        free = shutil.disk_usage(self.folder).free
+        needed = 2 * self.store_bytes + 3 * GIB
+        if free >= needed:
+            return None
+        return (
+            f"{self.folder} has {free / GIB:.1f} GiB free and this run takes {needed / GIB:.1f}: "
+            "name a folder on another disk with --disk, or take less with --quick"
+        )
