@@ -129,6 +129,13 @@ class Put:
     ) -> None:
         """`parent` is the key of the chain's previous page; 16 zero bytes for a chain's head."""
 
+class IoEngine(Enum):
+    """How slots are read and written."""
+
+    AUTO = ...  # IO_URING where the kernel and the sandbox allow it, else THREADS
+    THREADS = ...  # preadv and pwritev
+    IO_URING = ...  # slots in parts, so that checksums overlap with transfers
+
 class DirectorySpec:
     def __init__(self, path: str, capacity_bytes: int) -> None: ...
 
@@ -136,6 +143,7 @@ class StoreOptions:
     """Every field has a default; see csrc/store/options.h. Unknown fields are a TypeError."""
 
     io_threads: int  # per directory, more than read_depth
+    io_engine: IoEngine  # IO_URING where it is forbidden is a StoreError
     read_depth: int  # reads at once per directory
     write_queue: int  # pages waiting to be written; a put beyond is DROPPED
     read_timeout_s: float
@@ -148,6 +156,7 @@ class StoreOptions:
 class StoreStats:
     """Counters since open, and gauges. Bytes are payload bytes unless named otherwise."""
 
+    io_engine: IoEngine  # in use: never AUTO
     pages: int
     capacity_pages: int
     capacity_bytes: int

@@ -71,6 +71,11 @@ void BindValues(py::module_& module) {
       .value("DROPPED", Status::kDropped)
       .value("CANCELLED", Status::kCancelled)
       .finalize();
+  py::native_enum<IoEngine>(module, "IoEngine", "enum.Enum")
+      .value("AUTO", IoEngine::kAuto)
+      .value("THREADS", IoEngine::kThreads)
+      .value("IO_URING", IoEngine::kIoUring)
+      .finalize();
   py::class_<Completion>(module, "Completion")
       .def_readonly("ticket", &Completion::ticket)
       .def_readonly("status", &Completion::status);
@@ -116,6 +121,7 @@ void BindOptions(py::module_& module) {
         return py::cast<StoreOptions>(options);
       }))
       .def_readwrite("io_threads", &StoreOptions::io_threads)
+      .def_readwrite("io_engine", &StoreOptions::io_engine)
       .def_readwrite("read_depth", &StoreOptions::read_depth)
       .def_readwrite("write_queue", &StoreOptions::write_queue)
       .def_readwrite("read_timeout_s", &StoreOptions::read_timeout_s)
@@ -127,6 +133,7 @@ void BindOptions(py::module_& module) {
 
 void BindStats(py::module_& module) {
   py::class_<StoreStats>(module, "StoreStats")
+      .def_readonly("io_engine", &StoreStats::io_engine)
       .def_readonly("pages", &StoreStats::pages)
       .def_readonly("capacity_pages", &StoreStats::capacity_pages)
       .def_readonly("capacity_bytes", &StoreStats::capacity_bytes)

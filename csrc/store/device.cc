@@ -12,6 +12,25 @@ std::string IoStatus::Text() const {
   return IsShort() ? "the file is shorter than it should be" : ErrnoText(error_);
 }
 
+IoStatus File::ReadInParts(std::span<iovec> pieces, std::uint64_t offset, const Progress& arrived) {
+  const std::uint64_t bytes = TotalBytes(pieces);
+  const IoStatus status = Read(pieces, offset);
+  if (status.ok()) arrived(bytes);
+  return status;
+}
+
+IoStatus File::WriteInParts(std::span<iovec> pieces, std::uint64_t offset,
+                            const Progress& prepare) {
+  prepare(TotalBytes(pieces));
+  return Write(pieces, offset);
+}
+
+std::uint64_t TotalBytes(std::span<const iovec> pieces) {
+  std::uint64_t total = 0;
+  for (const iovec& piece : pieces) total += piece.iov_len;
+  return total;
+}
+
 IoStatus ReadAll(File& file, std::span<std::byte> out, std::uint64_t offset) {
   iovec piece{out.data(), out.size()};
   return file.Read({&piece, 1}, offset);

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -35,6 +36,10 @@ enum class Access {
   kBuffered,  // any offset and length
 };
 
+// How far a transfer in parts has come: its first `bytes` bytes. Called by the thread that makes
+// the transfer, with growing values, the last of which is the whole.
+using Progress = std::function<void(std::uint64_t bytes)>;
+
 // One open file. Thread-safe. Offsets in bytes.
 class File {
  public:
@@ -44,6 +49,14 @@ class File {
   // address, length and the offset are multiples of kBlockBytes. `pieces` may be changed.
   virtual IoStatus Read(std::span<iovec> pieces, std::uint64_t offset) = 0;
   virtual IoStatus Write(std::span<iovec> pieces, std::uint64_t offset) = 0;
+
+  // As Read, and tells of the bytes as they arrive, so that work on them overlaps with the rest.
+  virtual IoStatus ReadInParts(std::span<iovec> pieces, std::uint64_t offset,
+                               const Progress& arrived);
+  // As Write. Before bytes are handed to the disk `prepare` is called for them and may still
+  // change them; the first block, which goes last, until `prepare` has been called for the whole.
+  virtual IoStatus WriteInParts(std::span<iovec> pieces, std::uint64_t offset,
+                                const Progress& prepare);
 
   // All that was written before the call survives power loss.
   virtual IoStatus Sync() = 0;
@@ -75,6 +88,8 @@ class Device {
   // Fails when the path no longer leads to the directory that was opened (mount or folder gone).
   virtual IoStatus CheckPresent() = 0;
 };
+
+std::uint64_t TotalBytes(std::span<const iovec> pieces);
 
 // Reads or writes one contiguous run.
 IoStatus ReadAll(File& file, std::span<std::byte> out, std::uint64_t offset);

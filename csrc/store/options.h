@@ -10,12 +10,20 @@
 
 namespace kvtier {
 
+// How slots are read and written. Threads wait for their calls in both.
+enum class IoEngine {
+  kAuto,     // kIoUring where the kernel and the sandbox allow it, else kThreads
+  kThreads,  // preadv and pwritev
+  kIoUring,  // slots in parts, so that checksums overlap with transfers
+};
+
 // Every field has a default that suits one NVMe disk. Times in seconds, sizes in bytes.
 struct StoreOptions {
   // Threads per directory, at least read_depth + 1: reads never take the last one from writes.
   int io_threads = 6;
   // Reads at once per directory. More than the disk does in parallel only adds latency.
   int read_depth = 4;
+  IoEngine io_engine = IoEngine::kAuto;
   // Pages that may wait to be written, over all directories; a put beyond is dropped.
   std::size_t write_queue = 256;
   // A read that has not begun by then ends as kTimedOut.
@@ -33,6 +41,8 @@ struct StoreOptions {
 
   // Throws StoreError that names the field, the value and the bounds.
   void Validate() const;
+  // What kAuto comes to here.
+  IoEngine EngineInUse() const;
 };
 
 }  // namespace kvtier

@@ -19,12 +19,13 @@ namespace {
 
 class PosixDevice : public Device {
  public:
-  PosixDevice(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
+  PosixDevice(std::string path, int fd, bool uses_uring)
+      : path_(std::move(path)), fd_(fd), opener_{fd, uses_uring} {}
   ~PosixDevice() override { ::close(fd_); }
 
   IoStatus Open(const std::string& name, Access access, bool create,
                 std::unique_ptr<File>& file) override {
-    return OpenPosixFile(fd_, name, access, create, file);
+    return opener_.Open(name, access, create, file);
   }
 
   IoStatus Rename(const std::string& from, const std::string& to) override {
@@ -72,6 +73,7 @@ class PosixDevice : public Device {
  private:
   const std::string path_;
   const int fd_;
+  const PosixOpener opener_;
 };
 
 }  // namespace
@@ -92,10 +94,10 @@ void MakeDirectory(const std::string& path) {
   }
 }
 
-std::unique_ptr<Device> OpenPosixDevice(const std::string& path) {
+std::unique_ptr<Device> OpenPosixDevice(const std::string& path, IoEngine engine) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   if (fd < 0) throw StoreError("cannot open the directory " + path + ": " + ErrnoText(errno));
-  auto device = std::make_unique<PosixDevice>(path, fd);
+  auto device = std::make_unique<PosixDevice>(path, fd, engine == IoEngine::kIoUring);
   if (::faccessat(fd, ".", R_OK | W_OK | X_OK, AT_EACCESS) != 0) {
     throw StoreError("no permission to read and write " + path + ": " + ErrnoText(errno));
   }

@@ -4,8 +4,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
+
+#include "parts.h"
+#include "transfer.h"
+#include "uring.h"
 
 namespace kvtier {
 namespace {
@@ -16,47 +19,10 @@ constexpr int kDirectFlag = O_DIRECT;
 constexpr int kDirectFlag = 0;  // macOS: F_NOCACHE, set once the file is open
 #endif
 
-using Transfer = ssize_t (*)(int, const iovec*, int, off_t);
-
-// Drops `bytes` from the front of `pieces`.
-std::span<iovec> Advance(std::span<iovec> pieces, std::size_t bytes) {
-  while (!pieces.empty() && bytes >= pieces.front().iov_len) {
-    bytes -= pieces.front().iov_len;
-    pieces = pieces.subspan(1);
-  }
-  if (bytes > 0) {
-    pieces.front().iov_base = static_cast<char*>(pieces.front().iov_base) + bytes;
-    pieces.front().iov_len -= bytes;
-  }
-  return pieces;
-}
-
-// Repeats `transfer` until every byte has moved. A transfer may end anywhere (a signal, the
-// kernel's 2 GiB limit); what is left then may no longer be aligned, which direct I/O answers with
-// EINVAL: an error, never silence.
-IoStatus MoveAll(Transfer transfer, int fd, std::span<iovec> pieces, std::uint64_t offset) {
-  pieces = Advance(pieces, 0);
-  while (!pieces.empty()) {
-    const ssize_t moved =
-        transfer(fd, pieces.data(), static_cast<int>(pieces.size()), static_cast<off_t>(offset));
-    if (moved < 0 && errno == EINTR) continue;
-    if (moved < 0) return IoStatus(errno);
-    if (moved == 0) return IoStatus(IoStatus::kShort);
-    offset += static_cast<std::uint64_t>(moved);
-    pieces = Advance(pieces, static_cast<std::size_t>(moved));
-  }
-  return {};
-}
-
-std::uint64_t TotalBytes(std::span<const iovec> pieces) {
-  std::uint64_t total = 0;
-  for (const iovec& piece : pieces) total += piece.iov_len;
-  return total;
-}
-
 class PosixFile : public File {
  public:
-  PosixFile(int fd, bool drops_behind) : fd_(fd), drops_behind_(drops_behind) {}
+  PosixFile(int fd, bool drops_behind, bool uses_uring)
+      : fd_(fd), drops_behind_(drops_behind), uses_uring_(uses_uring && !drops_behind) {}
   ~PosixFile() override { ::close(fd_); }
 
   IoStatus Read(std::span<iovec> pieces, std::uint64_t offset) override {
@@ -71,6 +37,20 @@ class PosixFile : public File {
     const IoStatus status = MoveAll(::pwritev, fd_, pieces, offset);
     if (drops_behind_ && status.ok()) WriteBehind(offset, bytes);
     return status;
+  }
+
+  IoStatus ReadInParts(std::span<iovec> pieces, std::uint64_t offset,
+                       const Progress& arrived) override {
+    Uring* ring = uses_uring_ ? Uring::OfThisThread() : nullptr;
+    if (ring == nullptr) return File::ReadInParts(pieces, offset, arrived);
+    return kvtier::ReadInParts(*ring, fd_, pieces, offset, arrived);
+  }
+
+  IoStatus WriteInParts(std::span<iovec> pieces, std::uint64_t offset,
+                        const Progress& prepare) override {
+    Uring* ring = uses_uring_ ? Uring::OfThisThread() : nullptr;
+    if (ring == nullptr) return File::WriteInParts(pieces, offset, prepare);
+    return kvtier::WriteInParts(*ring, fd_, pieces, offset, prepare);
   }
 
   IoStatus Sync() override {
@@ -126,12 +106,13 @@ class PosixFile : public File {
 
   const int fd_;
   const bool drops_behind_;
+  const bool uses_uring_;
 };
 
 }  // namespace
 
-IoStatus OpenPosixFile(int directory_fd, const std::string& name, Access access, bool create,
-                       std::unique_ptr<File>& file) {
+IoStatus PosixOpener::Open(const std::string& name, Access access, bool create,
+                           std::unique_ptr<File>& file) const {
   const int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT : 0);
   bool drops_behind = false;
   int fd = -1;
@@ -146,7 +127,7 @@ IoStatus OpenPosixFile(int directory_fd, const std::string& name, Access access,
 #if defined(__APPLE__)
   if (access == Access::kDirect) ::fcntl(fd, F_NOCACHE, 1);
 #endif
-  file = std::make_unique<PosixFile>(fd, drops_behind);
+  file = std::make_unique<PosixFile>(fd, drops_behind, access == Access::kDirect && uses_uring);
   return {};
 }
 

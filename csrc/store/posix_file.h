@@ -7,9 +7,15 @@
 
 namespace kvtier {
 
-// Opens `name` in the directory behind `directory_fd`. With Access::kDirect it tries O_DIRECT, and
-// where the file system has none reads and writes buffered, dropping the cache behind itself.
-IoStatus OpenPosixFile(int directory_fd, const std::string& name, Access access, bool create,
-                       std::unique_ptr<File>& file);
+// Opens files in the directory behind `directory_fd`, which is the caller's. With Access::kDirect
+// it tries O_DIRECT, and where the file system has none reads and writes buffered, dropping the
+// cache behind itself.
+struct PosixOpener {
+  int directory_fd;
+  bool uses_uring;  // for transfers in parts, where a thread can have one
+
+  IoStatus Open(const std::string& name, Access access, bool create,
+                std::unique_ptr<File>& file) const;
+};
 
 }  // namespace kvtier

@@ -17,14 +17,17 @@ Scheduler::Scheduler(TaskRunner& runner, const SchedulerLimits& limits,
 Scheduler::~Scheduler() { Stop(); }
 
 void Scheduler::Submit(std::vector<ReadTask> tasks) {
+  std::size_t wanted = 0;
   {
     const std::lock_guard lock(mutex_);
     if (!stopping_) {
+      wanted = std::min(tasks.size(), static_cast<std::size_t>(limits_.reads));
       std::ranges::move(tasks, std::back_inserter(reads_));
       tasks.clear();
     }
   }
-  work_.notify_all();
+  // One thread a task: waking them all for one read costs more than the read of a small page.
+  for (; wanted > 0; --wanted) work_.notify_one();
   for (const ReadTask& task : tasks) runner_.Fail(task, Status::kCancelled);
 }
 

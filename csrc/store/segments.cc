@@ -100,13 +100,13 @@ IoStatus Segments::Grow(std::uint64_t count) {
   return status;
 }
 
-IoStatus Segments::Read(std::uint64_t slot, std::span<iovec> pieces) {
-  return files_[SegmentOf(slot)]->Read(pieces, OffsetOf(slot));
+IoStatus Segments::Read(std::uint64_t slot, std::span<iovec> pieces, const Progress& arrived) {
+  return files_[SegmentOf(slot)]->ReadInParts(pieces, OffsetOf(slot), arrived);
 }
 
-IoStatus Segments::Write(std::uint64_t slot, std::span<iovec> pieces) {
+IoStatus Segments::Write(std::uint64_t slot, std::span<iovec> pieces, const Progress& prepare) {
   const std::uint64_t segment = SegmentOf(slot);
-  const IoStatus status = files_[segment]->Write(pieces, OffsetOf(slot));
+  const IoStatus status = files_[segment]->WriteInParts(pieces, OffsetOf(slot), prepare);
   dirty_[segment].store(true);
   return status;
 }

@@ -33,9 +33,9 @@ class Segments {
   std::uint64_t slots_max() const { return slots_max_; }
   std::uint64_t slot_bytes() const { return geometry_.slot_bytes; }
 
-  // One whole slot, or its beginning. `pieces` as for File.
-  IoStatus Read(std::uint64_t slot, std::span<iovec> pieces);
-  IoStatus Write(std::uint64_t slot, std::span<iovec> pieces);
+  // One whole slot, or its beginning; see File::ReadInParts and File::WriteInParts.
+  IoStatus Read(std::uint64_t slot, std::span<iovec> pieces, const Progress& arrived);
+  IoStatus Write(std::uint64_t slot, std::span<iovec> pieces, const Progress& prepare);
 
   // Everything that Write had ended before the call survives power loss. After a failure that
   // cannot be known of what was written since the last success.

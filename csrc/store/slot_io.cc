@@ -5,7 +5,6 @@
 #include <new>
 
 #include "align.h"
-#include "crc32c.h"
 
 namespace kvtier {
 namespace {
@@ -22,12 +21,6 @@ bool CanGoStraight(std::span<const Piece> pieces) {
     if (i + 1 < pieces.size() && !IsAligned(pieces[i].bytes)) return false;
   }
   return true;
-}
-
-std::uint32_t ChecksumOf(std::span<const Piece> pieces) {
-  std::uint32_t crc = 0;
-  for (const Piece& piece : pieces) crc = Crc32c({piece.data, piece.bytes}, crc);
-  return crc;
 }
 
 std::optional<Corruption> CompareHeaders(const SlotHeader& found, const SlotHeader& wanted) {
@@ -71,46 +64,42 @@ std::span<std::byte> BlockBuffer::Get(std::size_t bytes) {
 void SlotIo::Arrange(std::span<const Piece> pieces, std::uint64_t payload_bytes) {
   transfer_.clear();
   transfer_.push_back({header_block_.Get(kBlockBytes).data(), kBlockBytes});
-  bounced_ = !CanGoStraight(pieces);
-  tail_ = {};
-  if (bounced_) {
-    payload_ = bounce_.Get(RoundUp(payload_bytes, kBlockBytes));
-    transfer_.push_back({payload_.data(), payload_.size()});
-    return;
+  shadow_.begin = 0;
+  if (CanGoStraight(pieces)) {
+    for (const Piece& piece : pieces) transfer_.push_back({piece.data, piece.bytes});
+    const std::uint64_t odd = payload_bytes % kBlockBytes;
+    transfer_.back().iov_len -= odd;
+    shadow_.begin = payload_bytes - odd;
   }
-  for (const Piece& piece : pieces) transfer_.push_back({piece.data, piece.bytes});
-  const std::size_t odd = payload_bytes % kBlockBytes;
-  if (odd == 0) return;
-  transfer_.back().iov_len -= odd;
-  tail_ = tail_block_.Get(kBlockBytes);
-  transfer_.push_back({tail_.data(), tail_.size()});
+  shadow_.memory = shadow_blocks_.Get(RoundUp(payload_bytes - shadow_.begin, kBlockBytes));
+  if (shadow_.memory.empty()) return;
+  transfer_.push_back({shadow_.memory.data(), shadow_.memory.size()});
 }
 
 IoStatus SlotIo::Write(std::uint64_t slot, SlotHeader header, std::span<const Piece> pieces) {
   Arrange(pieces, header.payload_bytes);
-  header.uuid = uuid_;
-  header.payload_checksum = ChecksumOf(pieces);
-  Seal(header);
-  const auto block = header_block_.Get(kBlockBytes);
-  std::ranges::fill(block, std::byte{0});
-  std::memcpy(block.data(), &header, sizeof header);
-  if (bounced_) {
-    std::byte* at = payload_.data();
-    for (const Piece& piece : pieces) at = std::copy_n(piece.data, piece.bytes, at);
-    std::fill(at, payload_.data() + payload_.size(), std::byte{0});
-  } else if (!tail_.empty()) {
-    const std::size_t odd = header.payload_bytes % kBlockBytes;
-    const Piece& last = pieces.back();
-    std::byte* at = std::copy_n(last.data + last.bytes - odd, odd, tail_.data());
-    std::fill(at, tail_.data() + tail_.size(), std::byte{0});
-  }
-  return segments_.Write(slot, transfer_);
+  const auto padding = shadow_.memory.subspan(header.payload_bytes - shadow_.begin);
+  std::ranges::fill(padding, std::byte{0});
+  PayloadWalk walk(PayloadWalk::Direction::kOut, pieces, shadow_);
+  return segments_.Write(slot, transfer_, [&](std::uint64_t bytes) {
+    walk.AdvanceTo(std::min(bytes - kBlockBytes, header.payload_bytes));
+    if (walk.bytes() < header.payload_bytes) return;
+    header.uuid = uuid_;
+    header.payload_checksum = walk.checksum();
+    Seal(header);
+    const auto block = header_block_.Get(kBlockBytes);
+    std::ranges::fill(block, std::byte{0});
+    std::memcpy(block.data(), &header, sizeof header);
+  });
 }
 
 ReadOutcome SlotIo::Read(std::uint64_t slot, const SlotHeader& wanted,
                          std::span<const Piece> pieces) {
   Arrange(pieces, wanted.payload_bytes);
-  const IoStatus io = segments_.Read(slot, transfer_);
+  PayloadWalk walk(PayloadWalk::Direction::kIn, pieces, shadow_);
+  const IoStatus io = segments_.Read(slot, transfer_, [&](std::uint64_t bytes) {
+    walk.AdvanceTo(std::min(bytes - kBlockBytes, wanted.payload_bytes));
+  });
   if (io.IsShort()) return {io, Corruption::kShort};
   if (!io.ok()) return {io, std::nullopt};
   SlotHeader found;
@@ -118,17 +107,7 @@ ReadOutcome SlotIo::Read(std::uint64_t slot, const SlotHeader& wanted,
   SlotHeader expected = wanted;
   expected.uuid = uuid_;
   if (const auto difference = CompareHeaders(found, expected)) return {io, difference};
-  if (bounced_) {
-    const std::byte* at = payload_.data();
-    for (const Piece& piece : pieces) {
-      std::copy_n(at, piece.bytes, piece.data);
-      at += piece.bytes;
-    }
-  } else if (!tail_.empty()) {
-    const std::size_t odd = wanted.payload_bytes % kBlockBytes;
-    std::copy_n(tail_.data(), odd, pieces.back().data + pieces.back().bytes - odd);
-  }
-  if (ChecksumOf(pieces) != found.payload_checksum) return {io, Corruption::kChecksum};
+  if (walk.checksum() != found.payload_checksum) return {io, Corruption::kChecksum};
   return {io, std::nullopt};
 }
 

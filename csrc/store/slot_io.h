@@ -9,6 +9,7 @@
 
 #include "arena.h"
 #include "format.h"
+#include "payload_walk.h"
 #include "segments.h"
 #include "status.h"
 
@@ -36,14 +37,14 @@ struct ReadOutcome {
 };
 
 // Reads and writes whole slots: header and payload in one transfer, the payload scattered over
-// the caller's pieces. Pieces that direct I/O cannot take go through a buffer of its own. For one
-// thread at a time; several of them work on the same Segments.
+// the caller's pieces, and checksummed while it moves. What direct I/O cannot take goes through a
+// buffer. For one thread at a time; several of them work on the same Segments.
 class SlotIo {
  public:
   SlotIo(Segments& segments, const Uuid& uuid) : segments_(segments), uuid_(uuid) {}
 
   // Writes `pieces`, whose lengths add up to header.payload_bytes. Fills in the header's uuid and
-  // checksums.
+  // checksums. The header goes last: before that the slot holds what vouches for other bytes.
   IoStatus Write(std::uint64_t slot, SlotHeader header, std::span<const Piece> pieces);
 
   // Fills `pieces` if the slot holds just what `wanted` says (key, namespace, sequence, length).
@@ -51,17 +52,14 @@ class SlotIo {
   ReadOutcome Read(std::uint64_t slot, const SlotHeader& wanted, std::span<const Piece> pieces);
 
  private:
-  // Lays out one transfer over header block, pieces and padding. `bounced`: through the buffer.
+  // Lays out one transfer over header block, pieces and padding.
   void Arrange(std::span<const Piece> pieces, std::uint64_t payload_bytes);
 
   Segments& segments_;
   const Uuid uuid_;
   BlockBuffer header_block_;
-  BlockBuffer tail_block_;
-  BlockBuffer bounce_;
-  bool bounced_ = false;
-  std::span<std::byte> payload_;  // in bounce_, when bounced_
-  std::span<std::byte> tail_;     // in tail_block_: the last, odd bytes of a payload in place
+  BlockBuffer shadow_blocks_;
+  Shadow shadow_;
   std::vector<iovec> transfer_;
 };
 

@@ -36,7 +36,8 @@ std::unique_ptr<Volume> OpenVolume(const DirectorySpec& spec, const PageGeometry
                                    const StoreOptions& options) {
   if (spec.path.empty()) throw StoreError("a store's directory has no path");
   MakeDirectory(spec.path);
-  auto device = options.open_device ? options.open_device(spec.path) : OpenPosixDevice(spec.path);
+  auto device = options.open_device ? options.open_device(spec.path)
+                                    : OpenPosixDevice(spec.path, options.EngineInUse());
   auto lock = std::make_unique<OwnerLock>(spec.path);
   return std::make_unique<Volume>(spec, pages, std::move(device), std::move(lock));
 }
@@ -249,6 +250,7 @@ StoreStats Store::Stats() const {
   StoreStats stats;
   const CatalogCounts counts = shared_->catalog.Counts();
   const Counters& counters = shared_->counters;
+  stats.io_engine = shared_->options.EngineInUse();
   stats.pages = counts.pages;
   stats.evicted = counts.evicted;
   stats.recovered_pages = recovered_pages_;

@@ -38,6 +38,7 @@ struct PutRequest {
 
 // Counters since open, and gauges. Bytes are payload bytes unless named otherwise.
 struct StoreStats {
+  IoEngine io_engine = IoEngine::kAuto;  // in use: never kAuto
   std::uint64_t pages = 0;
   std::uint64_t capacity_pages = 0;
   std::uint64_t capacity_bytes = 0;  // on disk, as given

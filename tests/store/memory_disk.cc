@@ -34,6 +34,16 @@ class MemoryFile : public File {
     return Make(std::move(change));
   }
 
+  // In two writes, as a ring does it: the power may fail between them.
+  IoStatus WriteInParts(std::span<iovec> pieces, std::uint64_t offset,
+                        const Progress& prepare) override {
+    std::span<iovec> first = pieces.first(1), rest = pieces.subspan(1);
+    prepare(first.front().iov_len);
+    prepare(TotalBytes(pieces));
+    const IoStatus status = Write(rest, offset + first.front().iov_len);
+    return status.ok() ? Write(first, offset) : status;
+  }
+
   IoStatus Grow(std::uint64_t bytes) override {
     return SizeBytes() >= bytes ? IoStatus() : Truncate(bytes);
   }
