@@ -15,7 +15,8 @@ from pagestore.turn import Turn, measured
 
 NAMESPACE = b"benchmark"
 IN_FLIGHT_MAX = 16  # puts, in any benchmark
-SLOT_OVERHEAD = 4096 + 256  # header, and the slot's share of two journals
+BLOCK_BYTES = 4096  # header, and what payloads are padded to
+JOURNAL_BYTES = 256  # a slot's share of two journals
 FIXED_BYTES = 1 << 20  # superblock, lock and the journals' slack, rounded up
 
 
@@ -32,7 +33,8 @@ class Client:
 
     def _open(self, options: dict[str, Any]) -> None:
         self.options = StoreOptions(**options)
-        capacity = self.slots * (self.page_bytes + SLOT_OVERHEAD) + FIXED_BYTES
+        padded = -(-self.page_bytes // BLOCK_BYTES) * BLOCK_BYTES
+        capacity = self.slots * (BLOCK_BYTES + padded + JOURNAL_BYTES) + FIXED_BYTES
         self.store = Store.open(
             [DirectorySpec(str(self._folder), capacity)],
             page_bytes=self.page_bytes,
@@ -59,6 +61,14 @@ class Client:
         if count not in self._buffers:
             self._buffers[count] = Pages(self.page_bytes, count)
         return self._buffers[count]
+
+    def borrow_buffers(self, other: Client) -> None:
+        """Memory that another client has touched; it stays the other's to close."""
+        self._buffers = other._buffers
+
+    def fill(self) -> None:
+        """Puts pages until every slot has one."""
+        self.put(self.store.stats().capacity_pages, self.write_depth + 2)
 
     def new_key(self) -> bytes:
         self._written += 1

@@ -19,13 +19,15 @@ class Scope:
     turn_bytes: int
     page_sizes: tuple[int, ...]
     mixed_s: float  # of reads beside writes, a turn
+    reopen_pages: int
+    reopen_files: int  # far fewer: it takes far longer, and grows in step
 
     @staticmethod
     def choose(folder: Path, *, quick: bool, rounds: int | None) -> Scope:
         sizes = (1 * MIB, 4 * MIB, 16 * MIB)
         if quick:
-            return Scope(folder, rounds or 3, 1 * GIB, 256 * MIB, sizes, 1.5)
-        return Scope(folder, rounds or 5, 4 * GIB, 512 * MIB, sizes, 3.0)
+            return Scope(folder, rounds or 3, 1 * GIB, 256 * MIB, sizes, 1.5, 100_000, 10_000)
+        return Scope(folder, rounds or 5, 4 * GIB, 512 * MIB, sizes, 3.0, 1_000_000, 100_000)
 
     def slots(self, page_bytes: int) -> int:
         return self.store_bytes // page_bytes

@@ -26,7 +26,7 @@ class Slots:
         self.slots, self.count = scope.slots(page_bytes), scope.count(page_bytes)
         self.file = folder / "raw"
         self.client = Client(folder / "store", page_bytes, self.slots)
-        self.client.put(self.slots, self.client.write_depth + 2)
+        self.client.fill()
         fio.lay_out(self.file, page_bytes, self.slots)
         self._written = 0
 
@@ -50,10 +50,18 @@ class Slots:
         )
 
     def fio_get(self, depth: int) -> Turn:
-        job = fio.Job(
-            self.file, "randread", self.page_bytes, self.count, depth=depth, slots=self.slots
+        return fio.run(self.fio_read_job(depth))
+
+    def fio_read_job(self, depth: int, engine: str = "io_uring") -> fio.Job:
+        return fio.Job(
+            self.file,
+            "randread",
+            self.page_bytes,
+            self.count,
+            depth=depth,
+            engine=engine,
+            slots=self.slots,
         )
-        return fio.run(job)
 
     def contest(self, direction: str, depth: int) -> Contest:
         if direction == "put":
