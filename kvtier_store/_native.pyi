@@ -142,9 +142,9 @@ class DirectorySpec:
 class StoreOptions:
     """Every field has a default; see csrc/store/options.h. Unknown fields are a TypeError."""
 
-    io_threads: int  # per directory, more than read_depth
     io_engine: IoEngine  # IO_URING where it is forbidden is a StoreError
-    read_depth: int  # reads at once per directory
+    read_depth: int  # reads at once per directory; 0: 4 MiB of pages, 4 at least, 16 at most
+    write_depth: int  # writes at once per directory
     write_queue: int  # pages waiting to be written; a put beyond is DROPPED
     read_timeout_s: float
     stall_timeout_s: float  # an I/O that runs longer takes its directory out of use

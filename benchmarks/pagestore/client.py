@@ -54,7 +54,7 @@ class Client:
     @property
     def write_depth(self) -> int:
         """Pages that the store writes at once."""
-        return self.options.io_threads - self.options.read_depth
+        return self.options.write_depth
 
     def buffers(self, count: int) -> Pages:
         """The same at every call, so that their memory is touched once."""

@@ -120,9 +120,9 @@ void BindOptions(py::module_& module) {
         }
         return py::cast<StoreOptions>(options);
       }))
-      .def_readwrite("io_threads", &StoreOptions::io_threads)
       .def_readwrite("io_engine", &StoreOptions::io_engine)
       .def_readwrite("read_depth", &StoreOptions::read_depth)
+      .def_readwrite("write_depth", &StoreOptions::write_depth)
       .def_readwrite("write_queue", &StoreOptions::write_queue)
       .def_readwrite("read_timeout_s", &StoreOptions::read_timeout_s)
       .def_readwrite("stall_timeout_s", &StoreOptions::stall_timeout_s)

@@ -24,9 +24,8 @@ std::chrono::nanoseconds Seconds(double seconds) {
 Lane::Lane(StoreShared& shared, std::size_t self, std::unique_ptr<Volume> volume)
     : shared_(shared), self_(self), volume_(std::move(volume)) {
   const StoreOptions& options = shared.options;
-  const SchedulerLimits limits{.threads = options.io_threads,
-                               .reads = options.read_depth,
-                               .writes = options.io_threads - options.read_depth};
+  const SchedulerLimits limits{.reads = options.ReadDepthFor(shared.pages.page_bytes),
+                               .writes = options.write_depth};
   TaskRunner& runner = *this;
   scheduler_ = std::make_unique<Scheduler>(
       runner, limits, [this] { return SlotIo(volume_->segments(), volume_->superblock().uuid); });

@@ -1,5 +1,7 @@
 #include "options.h"
 
+#include <algorithm>
+
 #include "error.h"
 #include "uring.h"
 
@@ -11,7 +13,8 @@ void Require(bool holds, const std::string& field, const std::string& value,
   if (!holds) throw StoreError("store option " + field + " is " + value + ": it must be " + bounds);
 }
 
-constexpr int kThreadsMax = 256;
+constexpr int kDepthMax = 128;
+constexpr std::uint64_t kReadBytesAtOnce = std::uint64_t{4} << 20;
 constexpr std::size_t kWriteQueueMax = 1 << 20;
 constexpr double kSecondsMax = 3600;
 
@@ -22,11 +25,16 @@ IoEngine StoreOptions::EngineInUse() const {
   return Uring::OfThisThread() == nullptr ? IoEngine::kThreads : IoEngine::kIoUring;
 }
 
+int StoreOptions::ReadDepthFor(std::uint64_t page_bytes) const {
+  if (read_depth != 0) return read_depth;
+  return static_cast<int>(std::clamp<std::uint64_t>(kReadBytesAtOnce / page_bytes, 4, 16));
+}
+
 void StoreOptions::Validate() const {
-  Require(read_depth >= 1 && read_depth < kThreadsMax, "read_depth", std::to_string(read_depth),
-          "1 to 255");
-  Require(io_threads > read_depth && io_threads <= kThreadsMax, "io_threads",
-          std::to_string(io_threads), "more than read_depth (the rest write), 256 at most");
+  Require(read_depth >= 0 && read_depth <= kDepthMax, "read_depth", std::to_string(read_depth),
+          "0 (by the size of a page) to 128");
+  Require(write_depth >= 1 && write_depth <= kDepthMax, "write_depth", std::to_string(write_depth),
+          "1 to 128");
   if (io_engine == IoEngine::kIoUring && Uring::OfThisThread() == nullptr) {
     throw StoreError(
         "store option io_engine is io_uring, which this kernel or a sandbox (a container's seccomp "

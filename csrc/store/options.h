@@ -19,10 +19,10 @@ enum class IoEngine {
 
 // Every field has a default that suits one NVMe disk. Times in seconds, sizes in bytes.
 struct StoreOptions {
-  // Threads per directory, at least read_depth + 1: reads never take the last one from writes.
-  int io_threads = 6;
-  // Reads at once per directory. More than the disk does in parallel only adds latency.
-  int read_depth = 4;
+  // Reads and writes at once per directory, each with a thread. More than the disk does in
+  // parallel only adds latency; a read_depth of 0 is what ReadDepthFor says.
+  int read_depth = 0;
+  int write_depth = 2;
   IoEngine io_engine = IoEngine::kAuto;
   // Pages that may wait to be written, over all directories; a put beyond is dropped.
   std::size_t write_queue = 256;
@@ -43,6 +43,9 @@ struct StoreOptions {
   void Validate() const;
   // What kAuto comes to here.
   IoEngine EngineInUse() const;
+  // What 0 comes to for pages of this size: reads of 4 MiB together, as measured in
+  // docs/benchmarks.md, but 4 at least and 16 at most.
+  int ReadDepthFor(std::uint64_t page_bytes) const;
 };
 
 }  // namespace kvtier

@@ -9,7 +9,7 @@ namespace kvtier {
 Scheduler::Scheduler(TaskRunner& runner, const SchedulerLimits& limits,
                      const std::function<SlotIo()>& make_io)
     : runner_(runner), limits_(limits) {
-  for (int i = 0; i < limits.threads; ++i) {
+  for (int i = 0; i < limits.reads + limits.writes; ++i) {
     threads_.emplace_back([this, io = make_io()]() mutable { Work(std::move(io)); });
   }
 }

@@ -43,10 +43,10 @@ class TaskRunner {
   virtual void Fail(const WriteTask& task, Status status) = 0;
 };
 
+// How many at once.
 struct SchedulerLimits {
-  int threads = 1;
-  int reads = 1;   // at once
-  int writes = 1;  // at once
+  int reads = 1;
+  int writes = 1;
 };
 
 // The queue of one directory and the threads that work it off: reads before writes, each kind in

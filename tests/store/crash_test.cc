@@ -28,8 +28,8 @@ constexpr std::uint64_t kChangesMin = 40;  // else the runs are too short to pro
 class CrashRun {
  public:
   CrashRun(MemoryDisk& disk, std::uint64_t pages) : disk_(disk), capacity_(CapacityFor(pages)) {
-    options_.io_threads = 2;
     options_.read_depth = 1;
+    options_.write_depth = 1;
     options_.commit_interval_s = 3600;
     options_.reserve_bytes = 0;
     options_.open_device = [&](const std::string&) { return disk_.Open(); };

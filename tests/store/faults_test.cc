@@ -22,8 +22,8 @@ using testing::WaitOne;
 // A store of 20 pages on a real directory with faults to switch on.
 struct FaultyStore {
   explicit FaultyStore(std::uint64_t pages = 20) {
-    options.io_threads = 3;
     options.read_depth = 2;
+    options.write_depth = 1;
     options.write_queue = 4;
     options.commit_interval_s = 0.001;
     options.probe_interval_s = 0.005;

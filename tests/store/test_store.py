@@ -182,10 +182,10 @@ def test_a_page_of_another_size_is_refused_whole(tmp_path):
 def test_options_are_checked(tmp_path):
     with pytest.raises(TypeError, match="no field `io_thread`"):
         StoreOptions(io_thread=3)
-    with pytest.raises(StoreError, match="read_depth is 0"):
-        open_store(tmp_path, read_depth=0)
-    with pytest.raises(StoreError, match="io_threads is 2"):
-        open_store(tmp_path, read_depth=2, io_threads=2)
+    with pytest.raises(StoreError, match="read_depth is 129"):
+        open_store(tmp_path, read_depth=129)
+    with pytest.raises(StoreError, match="write_depth is 0"):
+        open_store(tmp_path, write_depth=0)
 
 
 def test_only_the_owner_may_look(tmp_path):
