@@ -42,7 +42,7 @@ def _fio(slots: Slots, depth: int, engine: str) -> Turn:
 
 
 def _kvtier(slots: Slots, depth: int, engine: IoEngine) -> Turn:
-    slots.client.reopen(io_engine=engine, read_depth=depth, io_threads=depth + WRITERS)
+    slots.client.reopen(io_engine=engine, read_depth=depth, write_depth=WRITERS)
     return slots.client.get(slots.count, depth)
 
 
