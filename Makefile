@@ -69,6 +69,16 @@ test-asan: build $(VENV)/.catch2 ## C++ tests under AddressSanitizer and UBSan
 test-tsan: build $(VENV)/.catch2 ## C++ tests under ThreadSanitizer
 	$(call cpp_tests,tsan,thread)
 
+STORE_SOURCES := $(filter-out csrc/store/binding%,$(wildcard csrc/store/*.cc))
+
+.PHONY: check-macos
+check-macos: $(VENV)/.python ## Compile the store for macOS (it is not run)
+	$(BIN)/pip install --quiet ziglang==0.17.1
+	for source in $(STORE_SOURCES); do \
+	  $(BIN)/python -m ziglang c++ -target aarch64-macos -std=c++20 -Wall -Wextra -Wpedantic -Werror \
+	    -fsyntax-only $$source; \
+	done
+
 .PHONY: test-long
 test-long: build ## The long forms of the soak, fuzz and kill tests
 	$(BIN)/pytest -m slow --timeout 7200

@@ -1,26 +1,14 @@
 #include "completions.h"
 
-#include <sys/eventfd.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-
-#include "error.h"
 
 namespace kvtier {
-
-Completions::Completions() : event_fd_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
-  if (event_fd_ < 0) throw StoreError("cannot create an eventfd: " + ErrnoText(errno));
-}
-
-Completions::~Completions() { ::close(event_fd_); }
 
 void Completions::Push(std::uint64_t ticket, Status status) {
   {
     const std::lock_guard lock(mutex_);
     ended_.push_back({ticket, status});
-    if (ended_.size() == 1) ::eventfd_write(event_fd_, 1);
+    readiness_.Set();
   }
   arrived_.notify_one();
 }
@@ -30,10 +18,7 @@ std::vector<Completion> Completions::TakeLocked(std::size_t limit) {
   const auto end = ended_.begin() + static_cast<std::ptrdiff_t>(count);
   std::vector<Completion> taken(ended_.begin(), end);
   ended_.erase(ended_.begin(), end);
-  if (count > 0 && ended_.empty()) {
-    eventfd_t value;
-    ::eventfd_read(event_fd_, &value);
-  }
+  if (ended_.empty()) readiness_.Clear();
   return taken;
 }
 

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <vector>
 
+#include "readiness.h"
 #include "status.h"
 
 namespace kvtier {
@@ -19,11 +20,6 @@ struct Completion {
 // Ended requests, until somebody fetches them. Thread-safe; each is fetched once.
 class Completions {
  public:
-  Completions();
-  ~Completions();
-  Completions(const Completions&) = delete;
-  Completions& operator=(const Completions&) = delete;
-
   void Push(std::uint64_t ticket, Status status);
 
   // Up to `limit` of them, oldest first; does not wait.
@@ -31,8 +27,8 @@ class Completions {
   // Waits until there is one, or for `timeout`.
   std::vector<Completion> Wait(std::chrono::nanoseconds timeout, std::size_t limit);
 
-  // Readable (an eventfd) exactly while completions are waiting.
-  int event_fd() const { return event_fd_; }
+  // Readable exactly while completions are waiting.
+  int event_fd() const { return readiness_.fd(); }
 
  private:
   std::vector<Completion> TakeLocked(std::size_t limit);
@@ -40,7 +36,7 @@ class Completions {
   std::mutex mutex_;
   std::condition_variable arrived_;
   std::deque<Completion> ended_;  // guarded by mutex_
-  int event_fd_;
+  Readiness readiness_;           // guarded by mutex_
 };
 
 }  // namespace kvtier

@@ -72,6 +72,13 @@ class PosixFile : public File {
     }
     return {};
 #else
+#if defined(__APPLE__)
+    fstore_t room{};
+    room.fst_flags = F_ALLOCATEALL;
+    room.fst_posmode = F_PEOFPOSMODE;
+    room.fst_length = static_cast<off_t>(bytes - size);
+    if (::fcntl(fd_, F_PREALLOCATE, &room) != 0 && errno != ENOTSUP) return IoStatus(errno);
+#endif
     return Truncate(bytes);
 #endif
   }
