@@ -16,6 +16,7 @@ from pathlib import Path
 
 from harness import describe_machine
 from pagestore import depth, fill, fio, mixed, reopen, slots
+from pagestore.peers import compare
 from pagestore.scope import Scope
 
 SECTIONS: dict[str, tuple[str, Callable[[Scope], str]]] = {
@@ -23,6 +24,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Scope], str]]] = {
     "mixed": ("Single gets beside writes at full rate", mixed.run),
     "depth": ("Reads at once, and by which engine", depth.run),
     "fill": ("Puts into growing, preallocated and recycled space", fill.run),
+    "peers": ("Beside other stores", compare.run),
     "reopen": ("Opening cold", reopen.run),
 }
 
@@ -34,7 +36,16 @@ def parse() -> argparse.Namespace:
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
     parser.add_argument("--disk", type=Path, help="where it measures; default: temporary folder")
     parser.add_argument("--quick", action="store_true", help="less of everything, to look around")
+    parser.add_argument(
+        "--plain", action="store_true", help="buffers on 4 KiB pages, not on huge ones (not: peers)"
+    )
     parser.add_argument("--rounds", type=int, help="turns of each side")
+    parser.add_argument(
+        "--peers",
+        type=Path,
+        metavar="DIR",
+        help="virtual environments lmcache, vllm and lightmem, for the stores that they have",
+    )
     args = parser.parse_args()
     if unknown := set(args.sections) - set(SECTIONS):
         parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
@@ -48,11 +59,14 @@ def main() -> None:
     if not fio.available():
         sys.exit("fio is not there: install the package fio (apt-get install fio)")
     with tempfile.TemporaryDirectory(prefix="kvtier-bench-", dir=args.disk) as folder:
-        scope = Scope.choose(Path(folder), quick=args.quick, rounds=args.rounds)
+        scope = Scope.choose(Path(folder), args)
         if error := scope.room_error():
             sys.exit(error)
         print(describe_machine(" ".join(["python", "benchmarks/store.py", *sys.argv[1:]])))
-        print(f"medians of {scope.rounds} interleaved rounds, GB/s of payload")
+        memory = "huge" if scope.huge else "4 KiB"
+        print(
+            f"Medians of {scope.rounds} rounds, in turns; GB/s of payload; {memory} memory pages."
+        )
         for name in args.sections or SECTIONS:
             title, run = SECTIONS[name]
             print(f"\n### {title}\n\n{run(scope)}", flush=True)

@@ -23,6 +23,8 @@ FIXED_BYTES = 1 << 20  # superblock, lock and the journals' slack, rounded up
 class Client:
     """A store of at least `slots` pages in `folder`, and the buffers through which it is used."""
 
+    huge = True  # buffers on huge pages; else as an arena's are
+
     def __init__(self, folder: Path, page_bytes: int, slots: int, **options: Any) -> None:
         self.page_bytes, self.slots = page_bytes, slots
         self._folder = folder
@@ -48,8 +50,6 @@ class Client:
 
     def close(self) -> None:
         self.store.close()
-        for pages in self._buffers.values():
-            pages.close()
 
     @property
     def write_depth(self) -> int:
@@ -59,11 +59,11 @@ class Client:
     def buffers(self, count: int) -> Pages:
         """The same at every call, so that their memory is touched once."""
         if count not in self._buffers:
-            self._buffers[count] = Pages(self.page_bytes, count)
+            self._buffers[count] = Pages(self.page_bytes, count, on_huge=self.huge)
         return self._buffers[count]
 
     def borrow_buffers(self, other: Client) -> None:
-        """Memory that another client has touched; it stays the other's to close."""
+        """Memory that another client has touched."""
         self._buffers = other._buffers
 
     def fill(self) -> None:

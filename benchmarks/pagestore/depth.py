@@ -38,7 +38,7 @@ def _sides(slots: Slots, depth: int) -> dict[str, partial[Turn]]:
 
 
 def _fio(slots: Slots, depth: int, engine: str) -> Turn:
-    return fio.run(slots.fio_read_job(depth, engine))
+    return fio.run(slots.job("randread", depth=depth, engine=engine))
 
 
 def _kvtier(slots: Slots, depth: int, engine: IoEngine) -> Turn:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -24,11 +25,12 @@ HEADER = ("what is written to", "GB/s", "spread", "of overwriting", "CPU s/GiB")
 class Fill:
     """One turn's worth of pages, written to each kind of space."""
 
-    def __init__(self, folder: Path, count: int) -> None:
+    def __init__(self, folder: Path, count: int, huge: bool) -> None:
         self.folder, self.count = folder, count
         self.overwritten = folder / "overwritten"
         fio.lay_out(self.overwritten, PAGE_BYTES, count)
         self.full = Client(folder / "full", PAGE_BYTES, count)
+        self.full.huge = huge
         self.full.fill()
 
     def fresh_file(self, fallocate: str) -> Turn:
@@ -55,12 +57,13 @@ class Fill:
         return self.full.put(self.count, DEPTH)
 
     def _job(self, file: Path, fallocate: str) -> fio.Job:
-        return fio.Job(file, "write", PAGE_BYTES, self.count, depth=DEPTH, fallocate=fallocate)
+        job = fio.Job(file, "write", PAGE_BYTES, self.count, depth=DEPTH, fallocate=fallocate)
+        return replace(job, huge=self.full.huge)
 
 
 def run(scope: Scope) -> str:
     with tempfile.TemporaryDirectory(dir=scope.folder) as folder:
-        fill = Fill(Path(folder), scope.count(PAGE_BYTES))
+        fill = Fill(Path(folder), scope.count(PAGE_BYTES), scope.huge)
         contest = Contest(
             {
                 "fio, a file that grows": partial(fill.fresh_file, "none"),

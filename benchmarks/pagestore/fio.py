@@ -1,11 +1,12 @@
 """Raw slots: fio with O_DIRECT on one file, in turns like those of the store.
 
-Its buffers are shared anonymous memory, as the arena's are, and as many as requests in flight.
+Its buffers are as many as requests in flight, and lie on huge pages as those of the store do.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ class Job:
     slots: int = 0  # of the file, for a random one
     seconds: float | None = None  # go on for so long instead of `count`
     fallocate: str = "none"
+    huge: bool = True  # buffers on huge pages; else shared memory on plain ones
 
     @property
     def slot_bytes(self) -> int:
@@ -56,11 +58,14 @@ def run_beside(*jobs: Job) -> list[Turn]:
     """Runs jobs beside one another; a turn for each."""
     folder = jobs[0].file.parent
     report = folder / "fio.json"
-    command = ["fio", "--output-format=json", f"--output={report}", *_COMMON]
+    memory = _HUGE if jobs[0].huge else _PLAIN
+    command = ["fio", "--output-format=json", f"--output={report}", *_COMMON, *memory]
     for number, job in enumerate(jobs):
         command += _arguments(job, f"job{number}", folder)
     try:
-        subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            command, check=True, cwd=folder, stdout=subprocess.DEVNULL, env=os.environ | _MALLOC
+        )
         results = json.loads(report.read_text())["jobs"]
         return [_turn(job, f"job{number}", results) for number, job in enumerate(jobs)]
     finally:
@@ -70,12 +75,16 @@ def run_beside(*jobs: Job) -> list[Turn]:
 
 _COMMON = (
     "--direct=1",
-    "--iomem=mmapshared",
     "--scramble_buffers=0",
     "--randrepeat=0",
     "--norandommap=1",
     "--end_fsync=1",
 )
+
+# Large blocks of malloc are given huge pages by glibc, when asked; the alignment makes them large.
+_HUGE = ("--iomem=malloc", "--iomem_align=4m")
+_PLAIN = ("--iomem=mmapshared",)
+_MALLOC = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 
 def _arguments(job: Job, name: str, folder: Path) -> list[str]:

@@ -35,11 +35,10 @@ class Beside:
         self.written: dict[str, list[float]] = {"fio": [], "kvtier": []}
 
     def fio(self) -> Turn:
-        slots, depth = self.slots, self.slots.client.write_depth
-        common = {"page_bytes": slots.page_bytes, "count": slots.slots, "seconds": self.seconds}
+        slots = self.slots
         reads, writes = fio.run_beside(
-            fio.Job(slots.file, "randread", slots=slots.slots, **common),
-            fio.Job(slots.file, "write", depth=depth, **common),
+            slots.job("randread", seconds=self.seconds),
+            slots.job("write", seconds=self.seconds, depth=slots.client.write_depth),
         )
         self.written["fio"].append(writes.gb_per_s)
         return reads

@@ -37,6 +37,7 @@ def run(scope: Scope) -> str:
 
 def _journal(folder: Path, scope: Scope) -> list[str]:
     client = Client(folder, PAGE_BYTES, scope.reopen_pages, write_depth=WRITERS)
+    client.huge = False  # none is as small as these pages
     client.put(scope.reopen_pages, IN_FLIGHT)
     client.close()
     runs = [_open_elsewhere(folder, scope.reopen_pages) for _ in range(scope.rounds)]

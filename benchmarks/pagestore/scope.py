@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +22,19 @@ class Scope:
     mixed_s: float  # of reads beside writes, a turn
     reopen_pages: int
     reopen_files: int  # far fewer: it takes far longer, and grows in step
+    huge: bool  # buffers on huge pages, on all sides
+    peers: Path | None  # where the virtual environments of other stores are
 
     @staticmethod
-    def choose(folder: Path, *, quick: bool, rounds: int | None) -> Scope:
+    def choose(folder: Path, args: argparse.Namespace) -> Scope:
         sizes = (1 * MIB, 4 * MIB, 16 * MIB)
-        if quick:
-            return Scope(folder, rounds or 3, 1 * GIB, 256 * MIB, sizes, 1.5, 100_000, 10_000)
-        return Scope(folder, rounds or 5, 4 * GIB, 512 * MIB, sizes, 3.0, 1_000_000, 100_000)
+        if args.quick:
+            amounts = (1 * GIB, 256 * MIB, sizes, 1.5, 100_000, 10_000)
+        else:
+            amounts = (4 * GIB, 512 * MIB, sizes, 3.0, 1_000_000, 100_000)
+        return Scope(
+            folder, args.rounds or (3 if args.quick else 5), *amounts, not args.plain, args.peers
+        )
 
     def slots(self, page_bytes: int) -> int:
         return self.store_bytes // page_bytes

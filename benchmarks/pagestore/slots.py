@@ -5,8 +5,10 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from harness import table
 
@@ -26,6 +28,7 @@ class Slots:
         self.slots, self.count = scope.slots(page_bytes), scope.count(page_bytes)
         self.file = folder / "raw"
         self.client = Client(folder / "store", page_bytes, self.slots)
+        self.client.huge = scope.huge
         self.client.fill()
         fio.lay_out(self.file, page_bytes, self.slots)
         self._written = 0
@@ -45,23 +48,15 @@ class Slots:
         """Goes round the file, as the store goes round its slots."""
         first = self._written % (self.slots - self.count + 1)
         self._written += self.count
-        return fio.run(
-            fio.Job(self.file, "write", self.page_bytes, self.count, depth=depth, first=first)
-        )
+        return fio.run(self.job("write", depth=depth, first=first))
 
     def fio_get(self, depth: int) -> Turn:
-        return fio.run(self.fio_read_job(depth))
+        return fio.run(self.job("randread", depth=depth))
 
-    def fio_read_job(self, depth: int, engine: str = "io_uring") -> fio.Job:
-        return fio.Job(
-            self.file,
-            "randread",
-            self.page_bytes,
-            self.count,
-            depth=depth,
-            engine=engine,
-            slots=self.slots,
-        )
+    def job(self, rw: str, **more: Any) -> fio.Job:
+        """As many slots as a turn has, through buffers like the store's; or as `more` says."""
+        job = fio.Job(self.file, rw, self.page_bytes, self.count, slots=self.slots)
+        return replace(job, huge=self.client.huge, **more)
 
     def contest(self, direction: str, depth: int) -> Contest:
         if direction == "put":

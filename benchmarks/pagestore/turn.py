@@ -48,12 +48,15 @@ class Contest:
         self.turns: dict[str, list[Turn]] = {name: [] for name in sides}
 
     def run(self, rounds: int) -> Contest:
-        names = list(self.sides)
         for number in range(rounds):
-            first = number % len(names)
-            for name in names[first:] + names[:first]:
-                self.turns[name].append(self.sides[name]())
+            self.round(number)
         return self
+
+    def round(self, number: int) -> None:
+        names = list(self.sides)
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            self.turns[name].append(self.sides[name]())
 
     def rate(self, name: str) -> float:
         return median([turn.gb_per_s for turn in self.turns[name]])
