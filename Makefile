@@ -98,12 +98,12 @@ format: build ## Rewrite the sources in the house style
 	$(BIN)/clang-format -i $(CPP_FILES)
 
 .PHONY: bench
-bench: build ## Measure this machine; prints tables for docs/benchmarks.md
+bench: build ## Measure this machine; prints tables for docs/benchmarks.md (PEERS=folder of other stores)
 	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/tiers.py
 	$(BIN)/python benchmarks/same_answers.py
 	$(BIN)/python benchmarks/kernels.py
-	$(BIN)/python benchmarks/store.py
+	$(BIN)/python benchmarks/store.py $(if $(PEERS),--peers $(PEERS))
 
 .PHONY: docs
 docs: build ## Generate the reference parts of docs/

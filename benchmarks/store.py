@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness import describe_machine
-from pagestore import depth, fill, fio, mixed, reopen, slots
+from pagestore import depth, fill, fio, huge, mixed, reopen, slots
 from pagestore.peers import compare
 from pagestore.scope import Scope
 
@@ -70,6 +70,8 @@ def main() -> None:
         for name in args.sections or SECTIONS:
             title, run = SECTIONS[name]
             print(f"\n### {title}\n\n{run(scope)}", flush=True)
+        if huge.refused:
+            print("\nThe kernel gave the store's buffers no huge pages, or not enough of them.")
 
 
 if __name__ == "__main__":

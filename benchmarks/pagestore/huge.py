@@ -8,23 +8,29 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-import sys
 
 HUGE_BYTES = 2 << 20
 MADV_HUGEPAGE = 14
 MADV_COLLAPSE = 25  # Linux 6.1; also for shared memory where the kernel's setting is `never`
 
 
-def collapse(address: int, count: int) -> bool:
-    """Moves the touched memory there to huge pages, as far as whole ones fit; False if refused."""
+refused = False  # whether some memory of this process had to stay on plain pages
+
+
+def prefer(address: int, count: int, advice: int = MADV_HUGEPAGE) -> bool:
+    """For memory from here on to be touched, as far as whole huge pages fit; False if refused."""
     begin = -(-address // HUGE_BYTES) * HUGE_BYTES
     end = (address + count) // HUGE_BYTES * HUGE_BYTES
-    if begin >= end:
-        return False
     libc = ctypes.CDLL(None, use_errno=True)
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    libc.madvise(begin, end - begin, MADV_HUGEPAGE)
-    return libc.madvise(begin, end - begin, MADV_COLLAPSE) == 0
+    return begin < end and libc.madvise(begin, end - begin, advice) == 0
+
+
+def collapse(address: int, count: int) -> None:
+    """Moves touched memory to huge pages."""
+    global refused
+    prefer(address, count)
+    refused = not prefer(address, count, MADV_COLLAPSE) or refused
 
 
 def buffers(size: int, count: int) -> list[memoryview]:
@@ -33,8 +39,8 @@ def buffers(size: int, count: int) -> list[memoryview]:
     mapping = mmap.mmap(-1, rounded + HUGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     address = ctypes.addressof(ctypes.c_char.from_buffer(mapping))
     skip = -address % HUGE_BYTES
+    prefer(address + skip, rounded)
     view = memoryview(mapping)[skip : skip + rounded]
     view[:] = bytes(rounded)
-    if not collapse(address + skip, rounded):
-        print("the kernel gives no huge pages: buffers lie on plain ones", file=sys.stderr)
+    collapse(address + skip, rounded)
     return [view[i * size : (i + 1) * size] for i in range(count)]

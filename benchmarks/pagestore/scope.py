@@ -9,6 +9,9 @@ from pathlib import Path
 
 from pagestore.turn import GIB, MIB
 
+STORES_MAX = 5  # side by side
+BLOCK_BYTES = 4096
+
 
 @dataclass(frozen=True)
 class Scope:
@@ -44,9 +47,11 @@ class Scope:
         return self.turn_bytes // page_bytes
 
     def room_error(self) -> str | None:
-        """A sentence when the disk has too little room for two stores and a reserve."""
+        """A sentence when the disk has too little room for the largest section and a reserve."""
+        beside_raw_slots = 2 * self.store_bytes
+        beside_others = STORES_MAX * (self.rounds + 1) * self.turn_bytes
+        needed = max(beside_raw_slots, beside_others, self.reopen_pages * 2 * BLOCK_BYTES) + 3 * GIB
         free = shutil.disk_usage(self.folder).free
-        needed = 2 * self.store_bytes + 3 * GIB
         if free >= needed:
             return None
         return (

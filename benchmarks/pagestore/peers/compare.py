@@ -66,7 +66,7 @@ class Match:
         return self.processes[name].turn("put", range(first, first + self.count))
 
     def _single(self, name: str) -> Turn:
-        return self._get(name, "single", max(8, self.count // 2))
+        return self._get(name, "single", max(16, self.count // 2))
 
     def _concurrent(self, name: str) -> Turn:
         return self._get(name, "concurrent", self.count)
@@ -76,8 +76,9 @@ class Match:
         return self.processes[name].turn(how, self.some_pages(name, count))
 
     def some_pages(self, name: str, count: int) -> list[int]:
+        """Of the last round: those before may have been evicted."""
         written = self._written[name]
-        return self._random.sample(range(written), min(count, written))
+        return self._random.sample(range(written - self.count, written), min(count, self.count))
 
 
 def run(scope: Scope) -> str:
@@ -113,7 +114,7 @@ def _play(
     peers: Sequence[Peer], folder: Path, page_bytes: int, scope: Scope
 ) -> tuple[Match, list[str]]:
     slots = min(BUFFERS_MAX, BUFFER_BYTES // page_bytes)
-    pages = scope.rounds * scope.count(page_bytes) + slots
+    pages = scope.count(page_bytes) + slots  # full after the first round, as a cache mostly is
     settings = {peer: Setting(folder / peer.module, page_bytes, slots, pages) for peer in peers}
     with ExitStack() as stack:
         processes, failures = [], []
@@ -122,6 +123,11 @@ def _play(
                 processes.append(stack.enter_context(_running(peer, setting)))
             except PeerFailed as failure:
                 failures.append(f"Left out: {failure}")
+        failures += [
+            f"{page_bytes // MIB} MiB: {each.peer.name} was given no huge pages."
+            for each in processes
+            if not each.has_huge_pages
+        ]
         match = Match(processes, page_bytes, scope)
         match.run()
         for process in processes:

@@ -1,4 +1,4 @@
-"""LightMem (1bc6e9f), driven through its native service, which its Python class only wraps."""
+"""LightMem of late 2025, driven through its native service, which its Python class only wraps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pagestore.peers.adapter import Adapter, Item, Setting, sync_file_system
 
 TOKENS = 64  # of a block, which is what a page is here
 SHARDS = 32
-WORKERS = 4
+WORKERS = 2  # they spin: of 1, 2, 4 and 16 the best on two cores
 SPARE = 4  # a shard takes what its hash gives it, so that some fill up before others
 POLL_S = 50e-6  # its tasks can only be polled
 

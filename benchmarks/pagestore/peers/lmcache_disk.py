@@ -27,7 +27,7 @@ class LMCacheDisk:
         config = LMCacheEngineConfig.from_defaults(
             local_cpu=False,
             local_disk=str(setting.folder),
-            max_local_disk_size=2 * setting.pages * setting.page_bytes / 2**30,
+            max_local_disk_size=setting.pages * setting.page_bytes / 2**30,
             extra_config={"use_odirect": True},
         )
         memory = MixedMemoryAllocator((2 * setting.slots + 2) * setting.page_bytes)

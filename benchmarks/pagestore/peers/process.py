@@ -51,7 +51,7 @@ class PeerProcess:
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
             )
         try:
-            self._answer()
+            self.has_huge_pages: bool = self._answer()["huge"]
         except PeerFailed:
             self.kill()
             raise

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pagestore import huge
 from pagestore.peers.adapter import STAMP_BYTES, Adapter, Item, Setting
 from pagestore.turn import Turn, measured
 
@@ -90,7 +91,7 @@ def serve(module: str, given: dict[str, Any]) -> None:
     setting = Setting(**given | {"folder": Path(given["folder"])})
     adapter = importlib.import_module(f"pagestore.peers.{module}").open_adapter(setting)
     runner = Runner(adapter, setting)
-    print(json.dumps({"ready": True}), file=answers, flush=True)
+    print(json.dumps({"huge": not huge.refused}), file=answers, flush=True)
     for line in sys.stdin:
         command = json.loads(line)
         if command["do"] == "warm_up":
