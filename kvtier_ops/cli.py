@@ -23,7 +23,7 @@ from kvtier_ops.plan.report import render_plan
 from kvtier_ops.prepare import prepare_at
 from kvtier_ops.profile import load_profile
 from kvtier_ops.profile_render import json_schema, profile_as_yaml, resolve
-from kvtier_ops.store_directory import clear_store
+from kvtier_ops.store.commands import app as store_app
 from kvtier_ops.terminal import Terminal
 from kvtier_ops.units import format_bytes
 
@@ -40,7 +40,6 @@ model_app = typer.Typer(
     help="Pull and find the models that kvtier knows by name.", no_args_is_help=True
 )
 profile_app = typer.Typer(help="Check and show profiles.", no_args_is_help=True)
-store_app = typer.Typer(help="Look after the page stores on disk.", no_args_is_help=True)
 app.add_typer(model_app, name="model")
 app.add_typer(store_app, name="store")
 app.add_typer(profile_app, name="profile")
@@ -106,16 +105,6 @@ def doctor(
     text = json.dumps(report.as_json(findings), indent=2) if as_json else ""
     terminal.data(text or report.render(findings, terminal.out.width))
     return report.exit_code(findings)
-
-
-@store_app.command("clear")
-def clear(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A directory of L3.")],
-) -> int:
-    """Remove a store's pages, of whatever version or model. Refuses one that is in use."""
-    freed = clear_store(directory)
-    Terminal().note(f"cleared {directory}: {format_bytes(freed)}")
-    return ExitCode.OK
 
 
 @profile_app.command("validate")

@@ -5,7 +5,7 @@ border as integer addresses and lengths in bytes. All calls release the GIL and 
 made from any thread.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 
 KEY_BYTES: int  # 16
@@ -168,6 +168,14 @@ class StoreStats:
     corrupt: dict[str, int]  # by cause: "header", "key", "namespace", "checksum", "short", ...
     read_bytes: int
     written_bytes: int
+    # Everything that crossed to and from the disks: headers, padding and journals as well.
+    disk_read_bytes: int
+    disk_written_bytes: int
+    disk_written_bytes_last_day: int  # in 24 hours, whichever process wrote them
+    # In the directories' whole lives.
+    lifetime_written_bytes: int
+    lifetime_disk_written_bytes: int
+    lifetime_hit_bytes: int
     evicted: int
     dropped_writes: int
     timed_out_reads: int
@@ -176,6 +184,63 @@ class StoreStats:
     degraded_reason: str  # a sentence; empty when it is not
     reads_queued: int
     writes_queued: int
+
+class Wear:
+    """What a directory's disk has done for its pages, in the directory's whole life."""
+
+    payload_written_bytes: int  # of pages
+    disk_written_bytes: int  # everything: headers, padding, journal
+    hit_bytes: int  # of pages that were read and found right
+    disk_read_bytes: int
+
+class Mark:
+    """A moment in a directory's life: about one a minute at first, later thinned."""
+
+    unix_s: int
+    sequence: int  # of the next page written
+    wear: Wear
+
+class PageInfo:
+    """A page by its journal; whether its slot still holds it only a read can tell."""
+
+    key: bytes
+    parent: bytes  # 16 zero bytes for a chain's head
+    slot: int
+    sequence: int
+    written_by_unix_s: int  # at the latest
+
+class DirectoryInfo:
+    """A store's directory as it looks from outside."""
+
+    problems: list[str]  # a sentence each
+    is_store: bool  # of this format version; what follows `holder` is unset otherwise
+    version: int
+    holder: str  # the process that has it, in words; empty when none has
+    uuid: bytes
+    namespace: bytes
+    page_bytes: int
+    created_unix_s: int
+    slots: int  # allocated
+    allocated_bytes: int  # blocks on disk, of everything the store has there
+    journal_records: int
+    damaged_records: int
+    journal_generation: int
+    marks: list[Mark]  # oldest first
+    pages: list[PageInfo]  # oldest first
+    fitting_capacity_bytes: int  # with which Store.open takes the directory just as it is
+
+def inspect(path: str) -> DirectoryInfo:
+    """Looks at a directory that may be damaged, in use, or no store at all; changes nothing.
+    What a process writes meanwhile may be missing. StoreError if it is no directory."""
+
+class ScrubReport:
+    pages_total: int  # there when it began
+    pages: int  # read and compared
+    bytes: int  # payload of those
+    skipped: int  # gone meanwhile, or in a directory out of use
+    unreadable: int  # the disk failed
+    bad: dict[str, int]  # by cause, as in StoreStats.corrupt
+    stopped: bool  # by `progress`, or as the store was closed
 
 class Store:
     """Pages on disk in one or several directories."""
@@ -208,6 +273,12 @@ class Store:
     def unpin(self, keys: Sequence[bytes]) -> None: ...
     def evict(self, keys: Sequence[bytes]) -> int: ...
     def clear(self) -> int: ...
+    def verify(
+        self, progress: Callable[[ScrubReport], bool | None] | None = None, bytes_per_s: int = 0
+    ) -> ScrubReport:
+        """Reads every page and compares it as a get does; bad ones are dropped and counted.
+        Requests go first. `progress` is called after every page: False stops, and so does what
+        it raises. `bytes_per_s` 0: as fast as the disk."""
     def flush(self) -> None:
         """Returns when everything reported OK before the call survives power loss."""
     def stats(self) -> StoreStats: ...

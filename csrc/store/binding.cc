@@ -68,5 +68,6 @@ PYBIND11_MODULE(_native, module) {
   module.def("crc32c", &binding::Checksum, py::arg("data"), py::arg("seed") = 0,
              "CRC-32C (Castagnoli) of `data`, continuing from `seed`.");
   binding::BindArena(module);
+  binding::BindInspect(module);
   binding::BindStore(module);
 }

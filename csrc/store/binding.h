@@ -5,6 +5,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <memory>
 #include <span>
 #include <string>
 #include <utility>
@@ -12,6 +13,7 @@
 
 #include "arena.h"
 #include "key.h"
+#include "store.h"
 
 namespace kvtier::binding {
 
@@ -28,6 +30,8 @@ inline std::span<const std::byte> AsBytes(const std::string& text) {
 }
 
 void BindArena(pybind11::module_& module);
+void BindInspect(pybind11::module_& module);
 void BindStore(pybind11::module_& module);
+void BindScrub(pybind11::class_<Store, std::shared_ptr<Store>>& store);
 
 }  // namespace kvtier::binding

@@ -145,6 +145,12 @@ void BindStats(py::module_& module) {
       .def_readonly("corrupt", &StoreStats::corrupt)
       .def_readonly("read_bytes", &StoreStats::read_bytes)
       .def_readonly("written_bytes", &StoreStats::written_bytes)
+      .def_readonly("disk_read_bytes", &StoreStats::disk_read_bytes)
+      .def_readonly("disk_written_bytes", &StoreStats::disk_written_bytes)
+      .def_readonly("disk_written_bytes_last_day", &StoreStats::disk_written_bytes_last_day)
+      .def_readonly("lifetime_written_bytes", &StoreStats::lifetime_written_bytes)
+      .def_readonly("lifetime_disk_written_bytes", &StoreStats::lifetime_disk_written_bytes)
+      .def_readonly("lifetime_hit_bytes", &StoreStats::lifetime_hit_bytes)
       .def_readonly("evicted", &StoreStats::evicted)
       .def_readonly("dropped_writes", &StoreStats::dropped_writes)
       .def_readonly("timed_out_reads", &StoreStats::timed_out_reads)
@@ -161,7 +167,9 @@ void Submit(Store& store, std::vector<Request> batch) {
 }
 
 void BindStoreClass(py::module_& module) {
-  py::class_<Store, std::shared_ptr<Store>>(module, "Store")
+  py::class_<Store, std::shared_ptr<Store>> store(module, "Store");
+  BindScrub(store);
+  store
       .def_static("open", &Open, py::arg("directories"), py::kw_only(), py::arg("page_bytes"),
                   py::arg("namespace"), py::arg("options") = nullptr)
       .def_property_readonly("page_bytes", &Store::page_bytes)

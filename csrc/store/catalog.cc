@@ -117,6 +117,20 @@ void Catalog::EndRead(const Placement& placement, bool drop) {
   if (drop) Drop(slot);
 }
 
+std::optional<PageAtWork> Catalog::BeginScrub(std::size_t directory, std::uint64_t from) {
+  const std::lock_guard lock(mutex_);
+  const Directory& home = directories_[directory];
+  if (!home.available) return std::nullopt;
+  for (std::uint64_t slot = from; slot < home.slots_allocated; ++slot) {
+    const SlotId id = home.begin + static_cast<SlotId>(slot);
+    if (!index_.Holds(id)) continue;
+    index_.AddReader(id);
+    const IndexEntry& entry = index_.at(id);
+    return PageAtWork{entry.key, {directory, slot, entry.sequence}};
+  }
+  return std::nullopt;
+}
+
 bool Catalog::BeginWrite(const Key& key) {
   const std::lock_guard lock(mutex_);
   return !index_.Find(key) && writing_.insert(key).second;

@@ -21,6 +21,12 @@ struct Placement {
   std::uint64_t sequence = 0;
 };
 
+// A page that is being read, and its key.
+struct PageAtWork {
+  Key key;
+  Placement placement;
+};
+
 struct CatalogCounts {
   std::uint64_t pages = 0;
   std::uint64_t evicted = 0;
@@ -54,6 +60,10 @@ class Catalog {
   std::optional<Placement> BeginRead(const Key& key);
   // `drop`: the slot does not hold the page after all.
   void EndRead(const Placement& placement, bool drop);
+
+  // The directory's first page in `from` or a later slot, begun to be read as by BeginRead, but
+  // not marked as used. Nothing when there is none, or the directory is out of sight.
+  std::optional<PageAtWork> BeginScrub(std::size_t directory, std::uint64_t from);
 
   // False if the key is there or being written. Otherwise ends with FinishWrite or AbandonWrite.
   bool BeginWrite(const Key& key);

@@ -9,6 +9,7 @@ namespace kvtier {
 bool IoStatus::IsNoSpace() const { return error_ == ENOSPC || error_ == EDQUOT; }
 
 std::string IoStatus::Text() const {
+  if (error_ == kNotAFile) return "it is not a regular file";
   return IsShort() ? "the file is shorter than it should be" : ErrnoText(error_);
 }
 

@@ -13,10 +13,11 @@
 
 namespace kvtier {
 
-// How an I/O ended: 0, an errno value, or kShort. Success means that every byte moved.
+// How an I/O ended: 0, an errno value, or one of ours. Success means that every byte moved.
 class [[nodiscard]] IoStatus {
  public:
-  static constexpr int kShort = -1;  // the file ended first
+  static constexpr int kShort = -1;     // the file ended first
+  static constexpr int kNotAFile = -2;  // a directory, a FIFO or a device in a file's place
 
   constexpr IoStatus() = default;
   constexpr explicit IoStatus(int error) : error_(error) {}

@@ -16,7 +16,7 @@ namespace kvtier {
 
 static_assert(std::endian::native == std::endian::little, "the format is little-endian");
 
-inline constexpr std::uint32_t kFormatVersion = 1;
+inline constexpr std::uint32_t kFormatVersion = 2;
 
 inline constexpr char kLockName[] = "lock";
 inline constexpr char kSuperblockName[] = "superblock";
@@ -83,7 +83,7 @@ struct JournalHeader {
 static_assert(sizeof(JournalHeader) == 64, "on-disk layout changed: raise kFormatVersion");
 static_assert(std::has_unique_object_representations_v<JournalHeader>, "no hidden padding");
 
-enum class RecordKind : std::uint32_t { kPut = 1, kEvict = 2 };
+enum class RecordKind : std::uint32_t { kPut = 1, kEvict = 2, kMark = 3 };
 
 struct JournalRecord {
   std::uint32_t checksum;  // of all that follows, seeded with the journal header's checksum
@@ -96,6 +96,21 @@ struct JournalRecord {
 };
 static_assert(sizeof(JournalRecord) == 64, "on-disk layout changed: raise kFormatVersion");
 static_assert(std::has_unique_object_representations_v<JournalRecord>, "no hidden padding");
+
+// A journal record of kind kMark: a moment in the directory's life, and its totals by then.
+struct MarkRecord {
+  std::uint32_t checksum;  // as in JournalRecord
+  RecordKind kind;
+  std::uint64_t unix_s;
+  std::uint64_t sequence;  // of the next page to be written
+  std::uint64_t payload_written_bytes;
+  std::uint64_t disk_written_bytes;
+  std::uint64_t hit_bytes;
+  std::uint64_t disk_read_bytes;
+  std::uint64_t reserved;
+};
+static_assert(sizeof(MarkRecord) == sizeof(JournalRecord), "the journal's records have one size");
+static_assert(std::has_unique_object_representations_v<MarkRecord>, "no hidden padding");
 
 // Fill in magic, version and checksum.
 void Seal(Superblock& superblock);

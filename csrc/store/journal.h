@@ -33,6 +33,9 @@ class Journal {
 
   bool HasRoomFor(std::uint64_t count) const { return file_ && tail_ + count <= records_max_; }
   bool NeedsRewrite() const { return !file_ || needs_rewrite_; }
+  // False before Recover, and when that found no journal of this store.
+  bool HasHeader() const { return file_ != nullptr; }
+  std::uint64_t generation() const { return header_.generation; }
   std::uint64_t records() const { return tail_; }
   // Records that did not pass their checksum at Recover, up to the last that did.
   std::uint64_t damaged_records() const { return damaged_records_; }

@@ -27,8 +27,7 @@ Lane::Lane(StoreShared& shared, std::size_t self, std::unique_ptr<Volume> volume
   const SchedulerLimits limits{.reads = options.ReadDepthFor(shared.pages.page_bytes),
                                .writes = options.write_depth};
   TaskRunner& runner = *this;
-  scheduler_ = std::make_unique<Scheduler>(
-      runner, limits, [this] { return SlotIo(volume_->segments(), volume_->superblock().uuid); });
+  scheduler_ = std::make_unique<Scheduler>(runner, limits, [this] { return MakeIo(); });
   committer_ = std::thread([this] { CommitLoop(); });
 }
 
@@ -42,28 +41,45 @@ void Lane::Stop() {
   }
   wake_.notify_all();
   if (committer_.joinable()) committer_.join();
-  CommitOnce();
+  if (CommitOnce() && writes_in_use()) (void)volume_->CommitLastMark(shared_.next_sequence);
+}
+
+SlotHeader Lane::Expect(const Key& key, const Placement& placement) const {
+  SlotHeader header{};
+  header.name_space = shared_.pages.name_space;
+  header.key = key;
+  header.sequence = placement.sequence;
+  header.payload_bytes = shared_.pages.page_bytes;
+  return header;
 }
 
 void Lane::Run(const ReadTask& task, SlotIo& io) {
-  SlotHeader wanted{};
-  wanted.name_space = shared_.pages.name_space;
-  wanted.key = task.key;
-  wanted.sequence = task.placement.sequence;
-  wanted.payload_bytes = shared_.pages.page_bytes;
+  const SlotHeader wanted = Expect(task.key, task.placement);
   const ReadOutcome outcome = io.Read(task.placement.slot, wanted, task.pieces);
   shared_.catalog.EndRead(task.placement, ShouldDrop(outcome));
   shared_.completions.Push(task.ticket, CountRead(outcome));
 }
 
+ReadOutcome Lane::Scrub(const PageAtWork& page, std::span<const Piece> memory) {
+  SlotIo io = MakeIo();
+  const SlotHeader wanted = Expect(page.key, page.placement);
+  const ReadOutcome outcome = io.Read(page.placement.slot, wanted, memory);
+  shared_.catalog.EndRead(page.placement, ShouldDrop(outcome));
+  if (!outcome.ok()) (void)CountFailedRead(outcome);
+  return outcome;
+}
+
 Status Lane::CountRead(const ReadOutcome& outcome) {
+  if (!outcome.ok()) return CountFailedRead(outcome);
+  reads_.Succeeded();
+  ++shared_.counters.hits;
+  shared_.counters.read_bytes += shared_.pages.page_bytes;
+  volume_->CountHit(shared_.pages.page_bytes);
+  return Status::kOk;
+}
+
+Status Lane::CountFailedRead(const ReadOutcome& outcome) {
   Counters& counters = shared_.counters;
-  if (outcome.ok()) {
-    reads_.Succeeded();
-    ++counters.hits;
-    counters.read_bytes += shared_.pages.page_bytes;
-    return Status::kOk;
-  }
   if (outcome.corruption) {
     ++counters.corrupt[static_cast<std::size_t>(*outcome.corruption)];
     return Status::kCorrupt;
@@ -121,6 +137,7 @@ Status Lane::WritePage(const WriteTask& task, SlotIo& io) {
   writes_.Succeeded();
   shared_.catalog.FinishWrite({self_, *slot, header.sequence}, task.key, task.parent);
   shared_.counters.written_bytes += header.payload_bytes;
+  volume_->CountWritten(header.payload_bytes);
   WakeCommitter();
   return Status::kOk;
 }
@@ -181,7 +198,7 @@ std::optional<std::string> Lane::Flush() {
 bool Lane::CommitOnce() {
   const std::lock_guard lock(commit_mutex_);
   commit_begun_ = Clock::now().time_since_epoch().count();
-  const IoStatus status = volume_->Commit(shared_.catalog, self_);
+  const IoStatus status = volume_->Commit(shared_.catalog, self_, shared_.next_sequence);
   commit_begun_ = 0;
   if (status.ok()) return true;
   ++shared_.counters.io_errors;

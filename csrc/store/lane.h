@@ -44,6 +44,9 @@ class Lane : private TaskRunner {
 
   void Submit(std::vector<ReadTask> tasks) { scheduler_->Submit(std::move(tasks)); }
   void Submit(WriteTask task) { scheduler_->Submit(std::move(task)); }
+  // Reads a page that Catalog::BeginScrub gave into `memory`, and compares it; ends the reading.
+  // In the caller's thread.
+  ReadOutcome Scrub(const PageAtWork& page, std::span<const Piece> memory);
   // Ends reads past their deadline and takes a stalled directory out of use.
   void Watch(Clock::time_point now);
   std::size_t reads_queued() const { return scheduler_->reads_queued(); }
@@ -68,7 +71,10 @@ class Lane : private TaskRunner {
   void Fail(const ReadTask& task, Status status) override;
   void Fail(const WriteTask& task, Status status) override;
 
+  SlotIo MakeIo() { return {volume_->segments(), volume_->superblock().uuid}; }
+  SlotHeader Expect(const Key& key, const Placement& placement) const;
   Status CountRead(const ReadOutcome& outcome);
+  Status CountFailedRead(const ReadOutcome& outcome);
   bool ShouldDrop(const ReadOutcome& outcome) const;
   SlotHeader MakeHeader(const WriteTask& task);
   Status CountFailedWrite(const IoStatus& written);

@@ -6,8 +6,10 @@
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <ctime>
 #include <fstream>
+#include <thread>
 
 #include "error.h"
 #include "format.h"
@@ -37,13 +39,35 @@ std::string ReadHolder(int fd) {
   return holder.empty() ? "another process" : holder;
 }
 
+// Somebody who only looks (HolderOf) has the lock for a moment.
+bool TakeLock(int fd) {
+  constexpr int kTries = 5;
+  constexpr auto kPause = std::chrono::milliseconds(5);
+  for (int i = 0; i < kTries; ++i) {
+    if (i > 0) std::this_thread::sleep_for(kPause);
+    if (::flock(fd, LOCK_EX | LOCK_NB) == 0) return true;
+    if (errno != EWOULDBLOCK) return false;
+  }
+  return false;
+}
+
 }  // namespace
+
+std::string OwnerLock::HolderOf(const std::string& directory) {
+  const std::string path = directory + "/" + kLockName;
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+  if (fd < 0) return "";
+  const bool is_held = ::flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+  const std::string holder = is_held ? ReadHolder(fd) : "";
+  ::close(fd);
+  return holder;
+}
 
 OwnerLock::OwnerLock(const std::string& directory) {
   const std::string path = directory + "/" + kLockName;
-  fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+  fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
   if (fd_ < 0) throw StoreError("cannot open " + path + ": " + ErrnoText(errno));
-  if (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
+  if (!TakeLock(fd_)) {
     const int error = errno;
     const std::string holder = ReadHolder(fd_);
     ::close(fd_);

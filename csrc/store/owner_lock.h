@@ -14,6 +14,9 @@ class OwnerLock {
   OwnerLock(const OwnerLock&) = delete;
   OwnerLock& operator=(const OwnerLock&) = delete;
 
+  // The process that has the directory, in words; empty when none has. Takes the lock for a moment.
+  static std::string HolderOf(const std::string& directory);
+
   // In a child after fork: gives up the copy of the descriptor that keeps the parent's lock alive.
   void ForgetInChild();
 

@@ -19,8 +19,8 @@ namespace {
 
 class PosixDevice : public Device {
  public:
-  PosixDevice(std::string path, int fd, bool uses_uring)
-      : path_(std::move(path)), fd_(fd), opener_{fd, uses_uring} {}
+  PosixDevice(std::string path, const PosixOpener& opener)
+      : path_(std::move(path)), fd_(opener.directory_fd), opener_(opener) {}
   ~PosixDevice() override { ::close(fd_); }
 
   IoStatus Open(const std::string& name, Access access, bool create,
@@ -94,14 +94,29 @@ void MakeDirectory(const std::string& path) {
   }
 }
 
-std::unique_ptr<Device> OpenPosixDevice(const std::string& path, IoEngine engine) {
+namespace {
+
+int OpenDirectory(const std::string& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   if (fd < 0) throw StoreError("cannot open the directory " + path + ": " + ErrnoText(errno));
-  auto device = std::make_unique<PosixDevice>(path, fd, engine == IoEngine::kIoUring);
+  return fd;
+}
+
+}  // namespace
+
+std::unique_ptr<Device> OpenPosixDevice(const std::string& path, IoEngine engine) {
+  const int fd = OpenDirectory(path);
+  auto device = std::make_unique<PosixDevice>(
+      path, PosixOpener{.directory_fd = fd, .uses_uring = engine == IoEngine::kIoUring});
   if (::faccessat(fd, ".", R_OK | W_OK | X_OK, AT_EACCESS) != 0) {
     throw StoreError("no permission to read and write " + path + ": " + ErrnoText(errno));
   }
   return device;
+}
+
+std::unique_ptr<Device> OpenReadOnlyDevice(const std::string& path) {
+  return std::make_unique<PosixDevice>(
+      path, PosixOpener{.directory_fd = OpenDirectory(path), .is_read_only = true});
 }
 
 }  // namespace kvtier

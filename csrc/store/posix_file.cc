@@ -120,7 +120,9 @@ class PosixFile : public File {
 
 IoStatus PosixOpener::Open(const std::string& name, Access access, bool create,
                            std::unique_ptr<File>& file) const {
-  const int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT : 0);
+  // Without O_NONBLOCK a FIFO in a file's place would keep us waiting for its other end.
+  const int flags = (is_read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK |
+                    (create ? O_CREAT : 0);
   bool drops_behind = false;
   int fd = -1;
   if (access == Access::kDirect) {
@@ -131,6 +133,11 @@ IoStatus PosixOpener::Open(const std::string& name, Access access, bool create,
     fd = ::openat(directory_fd, name.c_str(), flags, 0600);
   }
   if (fd < 0) return IoStatus(errno);
+  struct stat status{};
+  if (::fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) {
+    ::close(fd);
+    return IoStatus(IoStatus::kNotAFile);
+  }
 #if defined(__APPLE__)
   if (access == Access::kDirect) ::fcntl(fd, F_NOCACHE, 1);
 #endif

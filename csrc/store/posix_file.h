@@ -12,7 +12,8 @@ namespace kvtier {
 // cache behind itself.
 struct PosixOpener {
   int directory_fd;
-  bool uses_uring;  // for transfers in parts, where a thread can have one
+  bool uses_uring = false;  // for transfers in parts, where a thread can have one
+  bool is_read_only = false;
 
   IoStatus Open(const std::string& name, Access access, bool create,
                 std::unique_ptr<File>& file) const;

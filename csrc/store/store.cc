@@ -70,7 +70,7 @@ std::shared_ptr<Store> Store::Open(const std::vector<DirectorySpec>& directories
 
 Store::Store(const std::vector<DirectorySpec>& directories, const PageGeometry& pages,
              const StoreOptions& options)
-    : process_(::getpid()) {
+    : process_(::getpid()), directories_(directories.size()) {
   auto volumes = OpenVolumes(directories, pages, options);
   std::vector<std::uint64_t> slots_max;
   for (const auto& volume : volumes) slots_max.push_back(volume->segments().slots_max());
@@ -99,7 +99,7 @@ void Store::Recover(std::span<const std::unique_ptr<Volume>> volumes) {
   shared_->next_sequence = sequence + kSequenceGap;
   for (std::size_t i = 0; i < volumes.size(); ++i) {
     if (!volumes[i]->NeedsCompaction()) continue;
-    const IoStatus status = volumes[i]->Compact(shared_->catalog, i);
+    const IoStatus status = volumes[i]->Compact(shared_->catalog, i, shared_->next_sequence);
     if (!status.ok()) {
       throw StoreError("cannot write the journal in " + volumes[i]->spec().path + ": " +
                        status.Text());
@@ -272,6 +272,13 @@ StoreStats Store::Stats() const {
     stats.capacity_pages += volume.segments().slots_max();
     stats.capacity_bytes += volume.spec().capacity_bytes;
     stats.used_bytes += volume.UsedBytes();
+    stats.disk_written_bytes += volume.traffic().written_bytes;
+    stats.disk_read_bytes += volume.traffic().read_bytes;
+    const Wear wear = volume.LifetimeWear();
+    stats.lifetime_written_bytes += wear.payload_written_bytes;
+    stats.lifetime_disk_written_bytes += wear.disk_written_bytes;
+    stats.lifetime_hit_bytes += wear.hit_bytes;
+    stats.disk_written_bytes_last_day += volume.WrittenLastDay();
     if (stats.degraded_reason.empty()) stats.degraded_reason = lane->OutOfUseReason();
     stats.reads_queued += lane->reads_queued();
     stats.writes_queued += lane->writes_queued();

@@ -18,6 +18,7 @@
 #include "completions.h"
 #include "key.h"
 #include "options.h"
+#include "scrub.h"
 #include "status.h"
 #include "volume.h"
 
@@ -50,6 +51,14 @@ struct StoreStats {
   std::map<std::string, std::uint64_t> corrupt;  // by cause; only causes that occurred
   std::uint64_t read_bytes = 0;
   std::uint64_t written_bytes = 0;
+  // Everything that crossed to and from the disks: headers, padding and journals as well.
+  std::uint64_t disk_read_bytes = 0;
+  std::uint64_t disk_written_bytes = 0;
+  std::uint64_t disk_written_bytes_last_day = 0;  // in 24 hours, whichever process wrote them
+  // In the directories' whole lives.
+  std::uint64_t lifetime_written_bytes = 0;
+  std::uint64_t lifetime_disk_written_bytes = 0;
+  std::uint64_t lifetime_hit_bytes = 0;
   std::uint64_t evicted = 0;
   std::uint64_t dropped_writes = 0;
   std::uint64_t timed_out_reads = 0;
@@ -100,6 +109,10 @@ class Store {
   // Drops every page, pinned or not; how many. Durable when it returns.
   std::size_t Clear();
 
+  // Reads every page and compares it as a get does; bad ones are dropped and counted. For any
+  // thread, beside other work, which goes first. In directories that hang it hangs as well.
+  ScrubReport Scrub(const ScrubProgress& progress, const ScrubOptions& options);
+
   // Returns when everything reported kOk before the call survives power loss. Throws StoreError
   // when a disk failed at that.
   void Flush();
@@ -126,11 +139,14 @@ class Store {
   void RequireUsable() const;
   void RequireWholePage(std::span<const Piece> pieces) const;
   void SubmitOne(PutRequest request);
+  bool ScrubNext(std::size_t directory, std::uint64_t& slot, std::span<const Piece> memory,
+                 ScrubReport& report);
   std::optional<std::size_t> ChooseDirectory();
   double RoutedShare(std::size_t directory) const;
   void ForgetInChild();
 
   const int process_;
+  const std::size_t directories_;
   std::unique_ptr<StoreShared> shared_;
   std::uint64_t recovered_pages_ = 0;
   double recovery_s_ = 0;

@@ -5,13 +5,15 @@
 #include <cstring>
 
 #include "error.h"
+#include "replay.h"
 #include "slot_io.h"
 
 namespace kvtier {
 namespace {
 
-constexpr std::uint64_t kJournalSlackRecords = 1024;
+constexpr std::uint64_t kJournalSlackRecords = 1024 + Timeline::kMarksMax;
 constexpr std::uint64_t kJournalRecordsPerSlot = 2;
+constexpr std::uint64_t kJournalBytesPerSlot = 2 * kJournalRecordsPerSlot * sizeof(JournalRecord);
 constexpr std::uint64_t kJournalSpareRecords = 256;  // for what ends while a commit begins
 constexpr std::uint64_t kGrowBytes = std::uint64_t{64} << 20;
 constexpr std::uint64_t kFixedBytes = 2 * kBlockBytes + kSuperblockFileBytes;  // lock, rounding
@@ -43,17 +45,26 @@ std::uint64_t JournalRecordsFor(std::uint64_t slots_max) {
   return kJournalRecordsPerSlot * slots_max + kJournalSlackRecords;
 }
 
+std::uint64_t SlotsOfJournal(std::uint64_t records) {
+  return records <= kJournalSlackRecords
+             ? 0
+             : (records - kJournalSlackRecords) / kJournalRecordsPerSlot;
+}
+
+std::uint64_t CapacityFor(std::uint64_t slots, std::uint64_t slot_bytes) {
+  return kFixedBytes + 2 * JournalBytes(0) + slots * (slot_bytes + kJournalBytesPerSlot);
+}
+
 std::uint64_t SlotsFor(std::uint64_t capacity_bytes, std::uint64_t slot_bytes) {
-  const std::uint64_t fixed = kFixedBytes + 2 * JournalBytes(0);
+  const std::uint64_t fixed = CapacityFor(0, slot_bytes);
   if (capacity_bytes <= fixed) return 0;
-  const std::uint64_t journals_per_slot = 2 * kJournalRecordsPerSlot * sizeof(JournalRecord);
-  return (capacity_bytes - fixed) / (slot_bytes + journals_per_slot);
+  return (capacity_bytes - fixed) / (slot_bytes + kJournalBytesPerSlot);
 }
 
 Volume::Volume(const DirectorySpec& spec, const PageGeometry& pages, std::unique_ptr<Device> device,
                std::unique_ptr<OwnerLock> lock)
     : spec_(spec),
-      device_(std::move(device)),
+      device_(MakeMetered(std::move(device), traffic_)),
       lock_(std::move(lock)),
       superblock_(OpenSuperblock(*device_, spec.path, pages, spec.capacity_bytes)),
       probe_file_(OpenProbeFile(*device_, spec.path)),
@@ -70,24 +81,15 @@ std::vector<JournalRecord> Volume::Recover() {
   if (const IoStatus status = segments_.Open(); !status.ok()) {
     throw StoreError("cannot open the segments in " + spec_.path + ": " + status.Text());
   }
-  std::vector<JournalRecord> puts;
-  std::vector<std::uint32_t> last_put(segments_.slots_allocated());  // place in puts + 1
-  const IoStatus status = journal_.Recover([&](const JournalRecord& record) {
-    if (record.slot >= last_put.size()) return;
-    std::uint32_t& last = last_put[record.slot];
-    if (record.kind == RecordKind::kPut) {
-      puts.push_back(record);
-      last = static_cast<std::uint32_t>(puts.size());
-    } else if (last != 0 && puts[last - 1].sequence == record.sequence) {
-      last = 0;
-    }
-  });
+  Replay replay;
+  const IoStatus status = ReplayJournal(journal_, segments_.slots_allocated(), replay);
   if (!status.ok()) {
     throw StoreError("cannot read the journal in " + spec_.path + ": " + status.Text());
   }
-  std::uint32_t place = 0;
-  std::erase_if(puts, [&](const JournalRecord& put) { return last_put[put.slot] != ++place; });
-  return puts;
+  const std::lock_guard lock(timeline_mutex_);
+  timeline_ = std::move(replay.timeline);
+  wear_before_ = timeline_.wear();
+  return std::move(replay.puts);
 }
 
 IoStatus Volume::Grow(std::uint64_t reserve_bytes) {
@@ -119,31 +121,80 @@ IoStatus Volume::ProbeWrite() {
 // 1 write slots  2 sync them  3 append their records  4 sync those. A crash before 4: the slots
 // are unknown, or known and whole; before 2 as well: known by no record, or (a page evicted from
 // the slot before) by one whose header disagrees. Each is a miss, none is wrong bytes.
-IoStatus Volume::Commit(Catalog& catalog, std::size_t self) {
+IoStatus Volume::Commit(Catalog& catalog, std::size_t self, std::uint64_t next_sequence) {
   const std::uint64_t count = catalog.PendingCount(self);
   if (count == 0) return {};
-  if (!journal_.HasRoomFor(count + kJournalSpareRecords)) return Compact(catalog, self);
+  if (!journal_.HasRoomFor(count + kJournalSpareRecords)) {
+    return Compact(catalog, self, next_sequence);
+  }
   std::vector<JournalRecord> records = catalog.TakePending(self);
   if (const IoStatus status = segments_.Sync(); !status.ok()) {
     // The kernel reports a lost write once; a later sync would pass without it.
     catalog.DropPages(self, records);
     return status;
   }
+  const Mark mark = MarkNow(next_sequence);
+  const bool marks = timeline_.IsDue(mark.unix_s);
+  if (marks) records.push_back(RecordOf(mark));
   const IoStatus status = journal_.Append(records);
+  if (marks && status.ok()) AddMark(mark);
+  if (marks) records.pop_back();
   if (!status.ok()) catalog.PutBackPending(self, std::move(records));
   return status;
 }
 
-IoStatus Volume::Compact(Catalog& catalog, std::size_t self) {
+IoStatus Volume::Compact(Catalog& catalog, std::size_t self, std::uint64_t next_sequence) {
   Catalog::Snapshot snapshot = catalog.TakeSnapshot(self);
   IoStatus status = segments_.Sync();
   if (!status.ok()) {
     catalog.DropPages(self, snapshot.pending);
     return status;
   }
+  Timeline timeline = timeline_;
+  timeline.Add(MarkNow(next_sequence));
+  timeline.Thin();
+  for (const Mark& mark : timeline.marks()) snapshot.pages.push_back(RecordOf(mark));
   status = journal_.Rewrite(snapshot.pages);
-  if (!status.ok()) catalog.PutBackPending(self, std::move(snapshot.pending));
+  if (!status.ok()) {
+    catalog.PutBackPending(self, std::move(snapshot.pending));
+    return status;
+  }
+  const std::lock_guard lock(timeline_mutex_);
+  timeline_ = std::move(timeline);
   return status;
+}
+
+IoStatus Volume::CommitLastMark(std::uint64_t next_sequence) {
+  const Mark mark = MarkNow(next_sequence);
+  const Wear before = timeline_.wear();
+  const bool is_news = mark.wear.payload_written_bytes != before.payload_written_bytes ||
+                       mark.wear.hit_bytes != before.hit_bytes;
+  if (!is_news || !journal_.HasRoomFor(1)) return {};
+  JournalRecord record = RecordOf(mark);
+  const IoStatus status = journal_.Append({&record, 1});
+  if (status.ok()) AddMark(mark);
+  return status;
+}
+
+void Volume::AddMark(const Mark& mark) {
+  const std::lock_guard lock(timeline_mutex_);
+  timeline_.Add(mark);
+}
+
+Wear Volume::LifetimeWear() const {
+  return {wear_before_.payload_written_bytes + payload_written_bytes_,
+          wear_before_.disk_written_bytes + traffic_.written_bytes,
+          wear_before_.hit_bytes + hit_bytes_, wear_before_.disk_read_bytes + traffic_.read_bytes};
+}
+
+Mark Volume::MarkNow(std::uint64_t next_sequence) const {
+  return {UnixNow(), next_sequence, LifetimeWear()};
+}
+
+std::uint64_t Volume::WrittenLastDay() const {
+  const std::lock_guard lock(timeline_mutex_);
+  constexpr std::uint64_t kDayS = 24 * 3600;
+  return timeline_.DiskWrittenSince(UnixNow() - kDayS, LifetimeWear());
 }
 
 }  // namespace kvtier

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -9,9 +10,11 @@
 #include "catalog.h"
 #include "device.h"
 #include "journal.h"
+#include "metered_device.h"
 #include "owner_lock.h"
 #include "segments.h"
 #include "superblock.h"
+#include "timeline.h"
 
 namespace kvtier {
 
@@ -48,17 +51,34 @@ class Volume {
   // Whether a block can be written and synced.
   IoStatus ProbeWrite();
 
-  // Makes all that `catalog` says of this directory survive power loss. For one thread at a time.
-  // On failure it may be called again; pages of which it cannot be known any more are dropped.
-  IoStatus Commit(Catalog& catalog, std::size_t self);
+  // Makes all that `catalog` says of this directory survive power loss, and from time to time sets
+  // a mark: pages from now on have `next_sequence` and more. For one thread at a time. On failure
+  // it may be called again; pages of which it cannot be known any more are dropped.
+  IoStatus Commit(Catalog& catalog, std::size_t self, std::uint64_t next_sequence);
 
   // The same by a fresh journal of just what is there.
-  IoStatus Compact(Catalog& catalog, std::size_t self);
+  IoStatus Compact(Catalog& catalog, std::size_t self, std::uint64_t next_sequence);
+
+  // Sets a last mark, for what has happened since the one before.
+  IoStatus CommitLastMark(std::uint64_t next_sequence);
+
+  void CountWritten(std::uint64_t payload_bytes) { payload_written_bytes_ += payload_bytes; }
+  void CountHit(std::uint64_t payload_bytes) { hit_bytes_ += payload_bytes; }
+  const DiskTraffic& traffic() const { return traffic_; }
+  // Of the directory's whole life.
+  Wear LifetimeWear() const;
+  // Bytes written to the disk in the last 24 hours, or since the directory was made.
+  std::uint64_t WrittenLastDay() const;
+
   // True when the journal is missing, damaged or larger than this capacity allows.
   bool NeedsCompaction() const { return journal_.NeedsRewrite(); }
 
  private:
+  Mark MarkNow(std::uint64_t next_sequence) const;
+  void AddMark(const Mark& mark);
+
   const DirectorySpec spec_;
+  DiskTraffic traffic_;
   const std::unique_ptr<Device> device_;
   const std::unique_ptr<OwnerLock> lock_;
   const Superblock superblock_;
@@ -66,11 +86,25 @@ class Volume {
   const std::uint64_t slots_max_;
   Segments segments_;
   Journal journal_;
+
+  std::atomic<std::uint64_t> payload_written_bytes_{0};
+  std::atomic<std::uint64_t> hit_bytes_{0};
+  Wear wear_before_;  // by the last mark found at Recover
+  // Changed by the committing thread alone, which reads it without the lock; others lock to read,
+  // and never wait for the disk.
+  mutable std::mutex timeline_mutex_;
+  Timeline timeline_;
 };
 
 // Slots that fit into `capacity_bytes` beside superblock, lock and two journals (a journal is
 // replaced by writing a fresh one next to it).
 std::uint64_t SlotsFor(std::uint64_t capacity_bytes, std::uint64_t slot_bytes);
+
+// The reverse: the least capacity with room for so many slots.
+std::uint64_t CapacityFor(std::uint64_t slots, std::uint64_t slot_bytes);
+
+// Slots of a directory whose journal has room for so many records.
+std::uint64_t SlotsOfJournal(std::uint64_t records);
 
 // Records that the journal of a directory of so many slots has room for.
 std::uint64_t JournalRecordsFor(std::uint64_t slots_max);

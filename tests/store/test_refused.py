@@ -48,7 +48,7 @@ def test_a_store_without_its_superblock(used):
 
 def test_a_superblock_of_another_version(used):
     damage(used / "superblock", 8, b"\x63")
-    refuse(used, f"has format version 99, .* version 1; to empty it: kvtier store clear {used}")
+    refuse(used, f"has format version 99, .* version 2; to empty it: kvtier store clear {used}")
 
 
 @pytest.mark.parametrize("at", [0, 12, 20, 40, 80], ids=["magic", "sum", "uuid", "name", "size"])

@@ -27,7 +27,7 @@ def page(i: int) -> bytes:
 
 def capacity(pages: int) -> int:
     """Bytes in which just `pages` fit, beside journal and superblock."""
-    fixed = 2 * 4096 + 8192 + 2 * (64 + 1024 * 64)
+    fixed = 2 * 4096 + 8192 + 2 * (64 + (1024 + 600) * 64)
     return fixed + pages * (SLOT_BYTES + 256)
 
 

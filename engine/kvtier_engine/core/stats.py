@@ -71,6 +71,8 @@ def _add_disk(manager: KvManager, counters: dict[str, float], gauges: dict[str, 
         "l3_reads_missed_total": stats.misses,
         "l3_read_bytes_total": stats.read_bytes,
         "l3_written_bytes_total": stats.written_bytes,
+        "l3_disk_read_bytes_total": stats.disk_read_bytes,
+        "l3_disk_written_bytes_total": stats.disk_written_bytes,
         "l3_dropped_writes_total": stats.dropped_writes,
         "l3_io_errors_total": stats.io_errors,
     }

@@ -1,0 +1,99 @@
+// Store::Scrub.
+
+#include "scrub.h"
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+#include <vector>
+
+#include "lane.h"
+#include "store.h"
+
+namespace kvtier {
+namespace {
+
+// Reads of requests go first: a scrub waits for them, but not so long that it never ends.
+constexpr auto kYieldStep = std::chrono::milliseconds(1);
+constexpr int kYieldStepsMax = 50;
+
+void YieldToReads(const Lane& lane) {
+  for (int i = 0; i < kYieldStepsMax && lane.reads_queued() > 0; ++i) {
+    std::this_thread::sleep_for(kYieldStep);
+  }
+}
+
+// Keeps a rate, by sleeping in steps short enough for a scrub to be stopped.
+class Pace {
+ public:
+  explicit Pace(std::uint64_t bytes_per_s) : bytes_per_s_(bytes_per_s) {}
+
+  // Whether `bytes` may have been read by now; else waits a little.
+  bool Allows(std::uint64_t bytes) const {
+    if (bytes_per_s_ == 0) return true;
+    const std::chrono::duration<double> due(static_cast<double>(bytes) /
+                                            static_cast<double>(bytes_per_s_));
+    const auto early = due - (Clock::now() - begun_);
+    if (early <= std::chrono::duration<double>::zero()) return true;
+    std::this_thread::sleep_for(std::min<std::chrono::duration<double>>(early, kStepMax));
+    return false;
+  }
+
+ private:
+  static constexpr auto kStepMax = std::chrono::milliseconds(20);
+
+  const std::uint64_t bytes_per_s_;
+  const Clock::time_point begun_ = Clock::now();
+};
+
+void Count(const ReadOutcome& outcome, std::uint64_t page_bytes, ScrubReport& report) {
+  if (outcome.corruption) {
+    ++report.bad[CorruptionName(*outcome.corruption)];
+  } else if (!outcome.ok()) {
+    ++report.unreadable;
+    return;
+  }
+  ++report.pages;
+  report.bytes += page_bytes;
+}
+
+}  // namespace
+
+// False when the directory has no page in `slot` or after it.
+bool Store::ScrubNext(std::size_t directory, std::uint64_t& slot, std::span<const Piece> memory,
+                      ScrubReport& report) {
+  const std::shared_lock lock(lanes_mutex_);
+  if (closed_) {
+    report.stopped = true;
+    return false;
+  }
+  Lane& lane = *lanes_[directory];
+  YieldToReads(lane);
+  const auto page = shared_->catalog.BeginScrub(directory, slot);
+  if (!page) return false;
+  slot = page->placement.slot + 1;
+  Count(lane.Scrub(*page, memory), page_bytes(), report);
+  return true;
+}
+
+ScrubReport Store::Scrub(const ScrubProgress& progress, const ScrubOptions& options) {
+  RequireUsable();
+  ScrubReport report;
+  report.pages_total = shared_->catalog.Counts().pages;
+  const Pace pace(options.bytes_per_s);
+  BlockBuffer buffer;
+  const std::vector<Piece> memory{{buffer.Get(page_bytes()).data(), page_bytes()}};
+  for (std::size_t i = 0; i < directories_ && !report.stopped; ++i) {
+    std::uint64_t slot = 0;
+    while (!report.stopped && ScrubNext(i, slot, memory, report)) {
+      do {
+        report.stopped = closed_ || !progress(report);
+      } while (!report.stopped && !pace.Allows(report.bytes));
+    }
+  }
+  const std::uint64_t seen = report.pages + report.unreadable;
+  if (!report.stopped) report.skipped = report.pages_total - std::min(report.pages_total, seen);
+  return report;
+}
+
+}  // namespace kvtier
