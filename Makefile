@@ -55,7 +55,7 @@ test: build test-cpp ## Run the whole test suite (bounded soak, fuzz and kill te
 # $(1): folder below build/; $(2): sanitizers, if any.
 define cpp_tests
 	$(BIN)/cmake -S . -B build/$(1) -G Ninja -DKVTIER_PYTHON=OFF -DKVTIER_TESTS=ON -DKVTIER_SANITIZE='$(2)' -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) >/dev/null
-	$(BIN)/cmake --build build/$(1) -j $(JOBS)
+	$(BIN)/cmake --build build/$(1) -j $(JOBS) --target store_test
 	$(BIN)/ctest --test-dir build/$(1) --output-on-failure --no-tests=error
 endef
 
@@ -68,6 +68,17 @@ test-asan: build $(VENV)/.catch2 ## C++ tests under AddressSanitizer and UBSan
 	$(call cpp_tests,asan,address;undefined)
 test-tsan: build $(VENV)/.catch2 ## C++ tests under ThreadSanitizer
 	$(call cpp_tests,tsan,thread)
+
+FUZZ_SECONDS ?= 600
+FUZZ_CORPUS := tests/store/corpus/directory
+
+.PHONY: fuzz
+fuzz: build ## Fuzz the store's directories for FUZZ_SECONDS (needs clang and its run-time library)
+	@command -v clang++ >/dev/null || { echo 'error: no clang++; apt-get install clang libclang-rt-14-dev' >&2; exit 1; }
+	CXX=clang++ $(BIN)/cmake -S . -B build/fuzz -G Ninja -DKVTIER_PYTHON=OFF -DKVTIER_FUZZ=ON -DKVTIER_SANITIZE='fuzzer-no-link;address;undefined' -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) >/dev/null
+	$(BIN)/cmake --build build/fuzz -j $(JOBS) --target fuzz_directory
+	mkdir -p build/fuzz/found
+	cd build/fuzz/found && UBSAN_OPTIONS=halt_on_error=1 ../tests/store/fuzz_directory -max_total_time=$(FUZZ_SECONDS) -len_control=0 -max_len=160 -print_final_stats=1 . $(abspath $(FUZZ_CORPUS))
 
 STORE_SOURCES := $(filter-out csrc/store/binding%,$(wildcard csrc/store/*.cc))
 

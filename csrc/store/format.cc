@@ -48,7 +48,16 @@ void Seal(JournalRecord& record, std::uint32_t seed) {
   record.checksum = ChecksumAfterField(record, seed);
 }
 
-Wholeness Check(const Superblock& superblock) { return CheckBlock(superblock); }
+Wholeness Check(const Superblock& superblock) {
+  const Wholeness wholeness = CheckBlock(superblock);
+  if (wholeness != Wholeness::kWhole) return wholeness;
+  const bool is_sound = superblock.page_bytes >= 1 && superblock.page_bytes <= kPageBytesMax &&
+                        superblock.slot_bytes == SlotBytes(superblock.page_bytes) &&
+                        superblock.slots_per_segment >= 1 &&
+                        superblock.slots_per_segment <= kSegmentBytesMax / superblock.slot_bytes &&
+                        superblock.name_space.size <= Namespace::kBytesMax;
+  return is_sound ? Wholeness::kWhole : Wholeness::kDamaged;
+}
 Wholeness Check(const SlotHeader& header) { return CheckBlock(header); }
 Wholeness Check(const JournalHeader& header) { return CheckBlock(header); }
 

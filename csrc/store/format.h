@@ -50,6 +50,8 @@ struct Superblock {
 static_assert(sizeof(Superblock) == 104, "on-disk layout changed: raise kFormatVersion");
 static_assert(std::has_unique_object_representations_v<Superblock>, "no hidden padding");
 
+inline constexpr std::uint64_t kPageBytesMax = std::uint64_t{4} << 30;
+inline constexpr std::uint64_t kSegmentBytesMax = std::uint64_t{1} << 60;
 inline constexpr std::size_t kSuperblockFileBytes = 2 * kBlockBytes;
 inline constexpr std::size_t kProbeBlockAt = kBlockBytes;
 
@@ -121,6 +123,7 @@ void Seal(JournalRecord& record, std::uint32_t seed);
 enum class Wholeness { kWhole, kForeign, kOtherVersion, kDamaged };
 
 // kForeign: not ours at all. kOtherVersion: ours, not this version (nothing else is looked at).
+// A superblock is kDamaged also if its sizes make no sense, whatever its checksum.
 Wholeness Check(const Superblock& superblock);
 Wholeness Check(const SlotHeader& header);
 Wholeness Check(const JournalHeader& header);

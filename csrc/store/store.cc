@@ -16,7 +16,6 @@
 namespace kvtier {
 namespace {
 
-constexpr std::uint64_t kPageBytesMax = std::uint64_t{4} << 30;
 constexpr std::size_t kPiecesMax = 512;  // with header and padding well below IOV_MAX
 
 constexpr std::size_t kLagMax = 8;  // pages that a directory may lag behind another

@@ -142,6 +142,23 @@ class MemoryDevice : public Device {
   MemoryDisk& disk_;
 };
 
+MemoryDisk::Image MemoryDisk::image() const {
+  const std::lock_guard lock(mutex_);
+  Image image;
+  for (const auto& [name, content] : names_) image[name] = content->current;
+  return image;
+}
+
+void MemoryDisk::Load(const Image& image) {
+  const std::lock_guard lock(mutex_);
+  names_.clear();
+  for (const auto& [name, bytes] : image) {
+    names_[name] = std::make_shared<Content>(Content{bytes, bytes, {}});
+  }
+  durable_names_ = names_;
+  unsynced_names_.clear();
+}
+
 std::unique_ptr<Device> MemoryDisk::Open() { return std::make_unique<MemoryDevice>(*this); }
 
 void MemoryDisk::FailPowerAfter(std::uint64_t changes) {

@@ -23,6 +23,11 @@ class MemoryDisk {
  public:
   explicit MemoryDisk(std::uint64_t seed) : random_(seed) {}
 
+  // What lies on it: contents by name. All of it is durable.
+  using Image = std::map<std::string, std::vector<std::byte>>;
+  Image image() const;
+  void Load(const Image& image);
+
   // A device on this disk; the disk outlives it.
   std::unique_ptr<Device> Open();
 
