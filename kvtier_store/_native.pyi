@@ -101,6 +101,7 @@ class Status(Enum):
     NO_ROOM = ...  # put: everything is pinned, or the file system is full
     DROPPED = ...  # put: the write queue is full, or the store is degraded
     CANCELLED = ...  # the store was closed first
+    NOT_ADMITTED = ...  # put: the admission rule does not want it yet
 
 class Completion:
     ticket: int
@@ -124,10 +125,18 @@ class Put:
     def parent(self) -> bytes: ...
     @property
     def pieces(self) -> list[tuple[int, int]]: ...
+    @property
+    def chain_pages(self) -> int: ...
     def __init__(
-        self, ticket: int, key: bytes, parent: bytes, pieces: Sequence[tuple[int, int]]
+        self,
+        ticket: int,
+        key: bytes,
+        parent: bytes,
+        pieces: Sequence[tuple[int, int]],
+        chain_pages: int = 0,
     ) -> None:
-        """`parent` is the key of the chain's previous page; 16 zero bytes for a chain's head."""
+        """`parent` is the key of the chain's previous page; 16 zero bytes for a chain's head.
+        `chain_pages`: of the chain that the page is offered with, for the admission rule."""
 
 class IoEngine(Enum):
     """How slots are read and written."""
@@ -135,6 +144,10 @@ class IoEngine(Enum):
     AUTO = ...  # IO_URING where the kernel and the sandbox allow it, else THREADS
     THREADS = ...  # preadv and pwritev
     IO_URING = ...  # slots in parts, so that checksums overlap with transfers
+
+class Eviction(Enum):
+    LRU = ...  # least recently used first
+    KEEP_REUSED = ...  # the same, but pages that were read since written count as far younger
 
 class DirectorySpec:
     def __init__(self, path: str, capacity_bytes: int) -> None: ...
@@ -145,6 +158,9 @@ class StoreOptions:
     io_engine: IoEngine  # IO_URING where it is forbidden is a StoreError
     read_depth: int  # reads at once per directory; 0: 4 MiB of pages, 4 at least, 16 at most
     write_depth: int  # writes at once per directory
+    eviction: Eviction
+    admit_sightings_min: int  # a page is written at its n-th put; 1: at once
+    admit_chain_pages_min: int  # chains of so many pages are written at once; 0: none are
     write_queue: int  # pages waiting to be written; a put beyond is DROPPED
     read_timeout_s: float
     stall_timeout_s: float  # an I/O that runs longer takes its directory out of use
@@ -178,6 +194,7 @@ class StoreStats:
     lifetime_hit_bytes: int
     evicted: int
     dropped_writes: int
+    not_admitted: int
     timed_out_reads: int
     io_errors: int
     degraded: bool  # a directory is out of use

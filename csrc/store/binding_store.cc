@@ -70,11 +70,16 @@ void BindValues(py::module_& module) {
       .value("NO_ROOM", Status::kNoRoom)
       .value("DROPPED", Status::kDropped)
       .value("CANCELLED", Status::kCancelled)
+      .value("NOT_ADMITTED", Status::kNotAdmitted)
       .finalize();
   py::native_enum<IoEngine>(module, "IoEngine", "enum.Enum")
       .value("AUTO", IoEngine::kAuto)
       .value("THREADS", IoEngine::kThreads)
       .value("IO_URING", IoEngine::kIoUring)
+      .finalize();
+  py::native_enum<Eviction>(module, "Eviction", "enum.Enum")
+      .value("LRU", Eviction::kLru)
+      .value("KEEP_REUSED", Eviction::kKeepReused)
       .finalize();
   py::class_<Completion>(module, "Completion")
       .def_readonly("ticket", &Completion::ticket)
@@ -90,10 +95,12 @@ void BindValues(py::module_& module) {
                              [](const GetRequest& get) { return FromPieces(get.pieces); });
   py::class_<PutRequest>(module, "Put")
       .def(py::init([](std::uint64_t ticket, const py::bytes& key, const py::bytes& parent,
-                       const PieceList& pieces) {
-             return PutRequest{ticket, ToKey(key), ToKey(parent), ToPieces(pieces)};
+                       const PieceList& pieces, std::uint64_t chain_pages) {
+             return PutRequest{ticket, ToKey(key), ToKey(parent), ToPieces(pieces), chain_pages};
            }),
-           py::arg("ticket"), py::arg("key"), py::arg("parent"), py::arg("pieces"))
+           py::arg("ticket"), py::arg("key"), py::arg("parent"), py::arg("pieces"),
+           py::arg("chain_pages") = 0)
+      .def_readonly("chain_pages", &PutRequest::chain_pages)
       .def_readonly("ticket", &PutRequest::ticket)
       .def_property_readonly("key", [](const PutRequest& put) { return FromKey(put.key); })
       .def_property_readonly("parent", [](const PutRequest& put) { return FromKey(put.parent); })
@@ -122,6 +129,17 @@ void BindOptions(py::module_& module) {
       }))
       .def_readwrite("io_engine", &StoreOptions::io_engine)
       .def_readwrite("read_depth", &StoreOptions::read_depth)
+      .def_readwrite("eviction", &StoreOptions::eviction)
+      .def_property(
+          "admit_sightings_min",
+          [](const StoreOptions& options) { return options.admission.sightings_min; },
+          [](StoreOptions& options, unsigned count) { options.admission.sightings_min = count; })
+      .def_property(
+          "admit_chain_pages_min",
+          [](const StoreOptions& options) { return options.admission.chain_pages_min; },
+          [](StoreOptions& options, std::uint64_t pages) {
+            options.admission.chain_pages_min = pages;
+          })
       .def_readwrite("write_depth", &StoreOptions::write_depth)
       .def_readwrite("write_queue", &StoreOptions::write_queue)
       .def_readwrite("read_timeout_s", &StoreOptions::read_timeout_s)
@@ -153,6 +171,7 @@ void BindStats(py::module_& module) {
       .def_readonly("lifetime_hit_bytes", &StoreStats::lifetime_hit_bytes)
       .def_readonly("evicted", &StoreStats::evicted)
       .def_readonly("dropped_writes", &StoreStats::dropped_writes)
+      .def_readonly("not_admitted", &StoreStats::not_admitted)
       .def_readonly("timed_out_reads", &StoreStats::timed_out_reads)
       .def_readonly("io_errors", &StoreStats::io_errors)
       .def_readonly("degraded", &StoreStats::degraded)

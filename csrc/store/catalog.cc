@@ -22,8 +22,9 @@ std::vector<SlotId> Catalog::Begins(const std::vector<std::uint64_t>& slots_max)
   return begins;
 }
 
-Catalog::Catalog(const std::vector<std::uint64_t>& slots_max)
-    : index_(Begins(slots_max)), directories_(slots_max.size()) {
+Catalog::Catalog(const std::vector<std::uint64_t>& slots_max, Eviction eviction)
+    : index_(Begins(slots_max), MakeEvictionPolicy(eviction, Begins(slots_max).back())),
+      directories_(slots_max.size()) {
   const std::vector<SlotId> begins = Begins(slots_max);
   for (std::size_t i = 0; i < slots_max.size(); ++i) {
     directories_[i].begin = begins[i];
@@ -97,7 +98,7 @@ std::optional<Placement> Catalog::BeginRead(const Key& key) {
   const std::lock_guard lock(mutex_);
   const auto slot = FindAvailable(key);
   if (!slot) return std::nullopt;
-  index_.Touch(*slot);
+  index_.MarkRead(*slot);
   index_.AddReader(*slot);
   const std::size_t directory = DirectoryOf(*slot);
   return Placement{directory, *slot - directories_[directory].begin, index_.at(*slot).sequence};
@@ -226,7 +227,7 @@ void Catalog::Pin(std::span<const Key> keys) {
   const std::lock_guard lock(mutex_);
   for (const Key& key : keys) {
     if (const auto slot = index_.Find(key); slot && !index_.Pin(*slot)) {
-      throw StoreError("a page is pinned 65,535 times: pins without unpin");
+      throw StoreError("a page is pinned 32,767 times: pins without unpin");
     }
   }
 }
@@ -279,7 +280,7 @@ Catalog::Snapshot Catalog::TakeSnapshot(std::size_t directory) {
     const SlotId id = home.begin + static_cast<SlotId>(slot);
     if (index_.Holds(id)) held.push_back(id);
   }
-  std::ranges::sort(held, {}, [this](SlotId slot) { return index_.at(slot).last_use; });
+  std::ranges::sort(held, {}, [this](SlotId slot) { return index_.at(slot).rank; });
   snapshot.pages.reserve(held.size());
   for (const SlotId slot : held) snapshot.pages.push_back(RecordOf(RecordKind::kPut, slot));
   return snapshot;

@@ -41,7 +41,7 @@ struct CatalogCounts {
 class Catalog {
  public:
   // One entry per directory: its most slots.
-  explicit Catalog(const std::vector<std::uint64_t>& slots_max);
+  explicit Catalog(const std::vector<std::uint64_t>& slots_max, Eviction eviction = Eviction::kLru);
 
   // At start: what a directory's journal said, oldest use first. Of two slots with the same key
   // the later write counts.

@@ -16,6 +16,7 @@ struct Counters {
   std::atomic<std::uint64_t> read_bytes{0};
   std::atomic<std::uint64_t> written_bytes{0};
   std::atomic<std::uint64_t> dropped_writes{0};
+  std::atomic<std::uint64_t> not_admitted{0};
   std::atomic<std::uint64_t> timed_out_reads{0};
   std::atomic<std::uint64_t> io_errors{0};
 };

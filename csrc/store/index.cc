@@ -10,23 +10,24 @@
 namespace kvtier {
 namespace {
 
-constexpr std::uint32_t kPinsMax = std::numeric_limits<std::uint16_t>::max();
+constexpr std::uint32_t kPinsMax = std::numeric_limits<std::int16_t>::max();
 
 bool IsEvictable(const IndexEntry& entry) {
   return entry.sequence != 0 && entry.readers == 0 && entry.pins == 0;
 }
 
-// Leaves before inner pages, then by age.
+// Leaves before inner pages, then by rank.
 bool GoesBefore(const IndexEntry& a, const IndexEntry& b) {
   const bool a_is_inner = a.children > 0, b_is_inner = b.children > 0;
-  return a_is_inner != b_is_inner ? b_is_inner : a.last_use < b.last_use;
+  return a_is_inner != b_is_inner ? b_is_inner : a.rank < b.rank;
 }
 
 }  // namespace
 
-Index::Index(std::vector<SlotId> begins)
+Index::Index(std::vector<SlotId> begins, std::unique_ptr<EvictionPolicy> policy)
     : begins_(std::move(begins)),
       bucket_mask_(std::bit_ceil(std::max<std::size_t>(begins_.back(), 1)) - 1),
+      policy_(std::move(policy)),
       entries_(begins_.back()),
       by_key_(bucket_mask_ + 1),
       by_parent_(bucket_mask_ + 1),
@@ -49,7 +50,7 @@ void Index::Insert(SlotId slot, const Key& key, const Key& parent, std::uint64_t
   entry.key = key;
   entry.parent = parent;
   entry.sequence = sequence;
-  entry.last_use = ++uses_;
+  entry.rank = policy_->OnInsert();
   entry.next_same_hash = bucket;
   bucket = slot + 1;
   entry.children = CountChildren(key);
@@ -75,8 +76,13 @@ void Index::Remove(SlotId slot) {
 }
 
 void Index::Touch(SlotId slot) {
-  entries_[slot].last_use = ++uses_;
+  entries_[slot].rank = policy_->OnUse(entries_[slot].was_read);
   UpdateHeap(slot);
+}
+
+void Index::MarkRead(SlotId slot) {
+  entries_[slot].was_read = 1;
+  Touch(slot);
 }
 
 void Index::AddReader(SlotId slot) {

@@ -1,9 +1,11 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <vector>
 
+#include "eviction.h"
 #include "key.h"
 #include "lazy_array.h"
 
@@ -17,7 +19,7 @@ struct IndexEntry {
   Key key;
   Key parent;
   std::uint64_t sequence;  // as in the slot's header; never 0 for a page
-  std::uint64_t last_use;  // a count of uses, not a time
+  std::uint64_t rank;      // by the eviction policy: the lowest goes first
   // Links hold SlotId + 1; 0 ends a list.
   std::uint32_t next_same_hash;
   std::uint32_t next_sibling;  // among pages whose parent has the same hash
@@ -25,20 +27,22 @@ struct IndexEntry {
   std::uint32_t children;       // pages here whose parent is this key
   std::uint32_t heap_position;  // 1 + its place among the evictable; 0 when it is not
   std::uint32_t readers : 16;   // reads queued or running
-  std::uint32_t pins : 16;
+  std::uint32_t pins : 15;
+  std::uint32_t was_read : 1;  // since it was written
 };
 static_assert(sizeof(IndexEntry) == 72, "with its table shares an entry stays under 100 bytes");
 
 // Which slot holds which key, who descends from whom, and which page to evict next.
 //
 // A page whose parent is gone can never hit, so leaves are evicted first: of those that nobody
-// reads or pins, the least recently used. A directory without a leaf (the leaves of its chains lie
-// in another one) gives up its least recently used page. Not thread-safe. Time O(1), or O(log n)
+// reads or pins, the one that the policy ranks lowest. A directory without a leaf (the leaves of
+// its chains lie in another one) gives up its lowest page. Not thread-safe. Time O(1), or O(log n)
 // where the set of evictable pages changes.
 class Index {
  public:
   // Slots [begins[i], begins[i + 1]) are directory i's, which evicts among its own only.
-  explicit Index(std::vector<SlotId> begins);
+  explicit Index(std::vector<SlotId> begins,
+                 std::unique_ptr<EvictionPolicy> policy = MakeEvictionPolicy(Eviction::kLru, 0));
 
   std::optional<SlotId> Find(const Key& key) const;
   const IndexEntry& at(SlotId slot) const { return entries_[slot]; }
@@ -50,7 +54,9 @@ class Index {
   // The slot holds nothing any more. Readers and pins are forgotten.
   void Remove(SlotId slot);
 
+  // The page is in use with its chain; MarkRead: it was itself asked for.
   void Touch(SlotId slot);
+  void MarkRead(SlotId slot);
   void AddReader(SlotId slot);
   void RemoveReader(SlotId slot);
   // False when the count of pins is at its limit.
@@ -79,12 +85,12 @@ class Index {
 
   const std::vector<SlotId> begins_;
   const std::size_t bucket_mask_;
+  const std::unique_ptr<EvictionPolicy> policy_;
   LazyArray<IndexEntry> entries_;
   LazyArray<std::uint32_t> by_key_;
   LazyArray<std::uint32_t> by_parent_;
   std::vector<std::vector<SlotId>> heaps_;  // one per directory: the next to go on top
   std::size_t size_ = 0;
-  std::uint64_t uses_ = 0;
 };
 
 }  // namespace kvtier

@@ -4,10 +4,12 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <thread>
 
+#include "admission.h"
 #include "breaker.h"
 #include "catalog.h"
 #include "completions.h"
@@ -22,11 +24,16 @@ namespace kvtier {
 struct StoreShared {
   StoreShared(const StoreOptions& with, const PageGeometry& of,
               const std::vector<std::uint64_t>& slots_max)
-      : options(with), pages(of), catalog(slots_max) {}
+      : options(with),
+        pages(of),
+        catalog(slots_max, with.eviction),
+        admission(with.admission,
+                  std::accumulate(slots_max.begin(), slots_max.end(), std::uint64_t{0})) {}
 
   const StoreOptions options;
   const PageGeometry pages;
   Catalog catalog;
+  Admission admission;
   Completions completions;
   Counters counters;
   std::atomic<std::uint64_t> next_sequence{1};

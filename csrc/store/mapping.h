@@ -37,10 +37,13 @@ class SharedMapping {
   int Populate(std::size_t offset, std::size_t bytes) const;
 
  private:
+  void MakeHuge();
+
   int fd_ = -1;
   std::byte* data_ = nullptr;
   std::size_t size_ = 0;
   Backing backing_ = Backing::kPlain;
+  bool collapses_ = false;  // huge pages come about by gathering, after populating
 };
 
 // Bytes of one page of the memory behind `fd`: hugetlbfs tells its own, else the system's.

@@ -16,6 +16,9 @@
 #include <fstream>
 #include <string>
 
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
@@ -45,6 +48,10 @@ bool SharedMemoryMayBeHuge() {
 
 int AdviseHuge(std::byte* begin, std::size_t bytes) {
   return ::madvise(begin, bytes, MADV_HUGEPAGE) == 0 ? 0 : errno;
+}
+
+int CollapseToHuge(std::byte* begin, std::size_t bytes) {
+  return ::madvise(begin, bytes, MADV_COLLAPSE) == 0 ? 0 : errno;
 }
 
 int BindToNode(std::byte* begin, std::size_t bytes, int node) {
@@ -77,6 +84,8 @@ std::size_t HugePageBytes(int) { return 0; }
 bool SharedMemoryMayBeHuge() { return false; }
 
 int AdviseHuge(std::byte*, std::size_t) { return ENOTSUP; }
+
+int CollapseToHuge(std::byte*, std::size_t) { return ENOTSUP; }
 
 int BindToNode(std::byte*, std::size_t, int) { return ENOTSUP; }
 

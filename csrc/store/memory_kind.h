@@ -14,6 +14,11 @@ std::size_t HugePageBytes(int fd);
 bool SharedMemoryMayBeHuge();
 int AdviseHuge(std::byte* begin, std::size_t bytes);
 
+// Gathers the pages of a populated range, begun at a multiple of 2 MiB, into huge ones, also where
+// SharedMemoryMayBeHuge says no (Linux 6.1). What is being read or written by a device stays as it
+// is.
+int CollapseToHuge(std::byte* begin, std::size_t bytes);
+
 // Binds a range to a NUMA node. Only pages not yet populated move.
 int BindToNode(std::byte* begin, std::size_t bytes, int node);
 

@@ -40,6 +40,8 @@ void StoreOptions::Validate() const {
         "store option io_engine is io_uring, which this kernel or a sandbox (a container's seccomp "
         "profile, the sysctl kernel.io_uring_disabled) forbids: allow it, or take auto");
   }
+  Require(admission.sightings_min >= 1 && admission.sightings_min <= Admission::kSightingsMax,
+          "admit_sightings_min", std::to_string(admission.sightings_min), "1 to 15");
   Require(write_queue >= 1 && write_queue <= kWriteQueueMax, "write_queue",
           std::to_string(write_queue), "1 to 1048576 pages");
   Require(read_timeout_s > 0 && read_timeout_s <= kSecondsMax, "read_timeout_s",

@@ -6,7 +6,9 @@
 #include <memory>
 #include <string>
 
+#include "admission.h"
 #include "device.h"
+#include "eviction.h"
 
 namespace kvtier {
 
@@ -34,6 +36,8 @@ struct StoreOptions {
   double probe_interval_s = 1.0;
   // What a put that was reported may take to become durable by itself.
   double commit_interval_s = 0.5;
+  Eviction eviction = Eviction::kLru;
+  AdmissionRule admission;
   // What the store leaves free on each file system.
   std::uint64_t reserve_bytes = std::uint64_t{1} << 30;
   // For tests: what stands between the store and the directory at a path.

@@ -15,6 +15,7 @@ enum class [[nodiscard]] Status {
   kNoRoom,          // put: everything is pinned or being read, or the file system is full
   kDropped,         // put: the write queue is full, or the store is degraded
   kCancelled,       // the store was closed first
+  kNotAdmitted,     // put: the admission rule does not want it yet
 };
 
 // Why the bytes of a slot were not those of the page asked for.

@@ -173,6 +173,12 @@ void Store::SubmitOne(PutRequest request) {
     shared_->completions.Push(request.ticket, Status::kAlreadyPresent);
     return;
   }
+  if (!shared_->admission.Admits(request.key, request.chain_pages)) {
+    shared_->catalog.AbandonWrite(request.key);
+    ++shared_->counters.not_admitted;
+    shared_->completions.Push(request.ticket, Status::kNotAdmitted);
+    return;
+  }
   const bool has_room = shared_->writes_waiting.fetch_add(1) < shared_->options.write_queue;
   const auto directory = has_room ? ChooseDirectory() : std::nullopt;
   if (!directory) {
@@ -263,6 +269,7 @@ StoreStats Store::Stats() const {
   stats.read_bytes = counters.read_bytes;
   stats.written_bytes = counters.written_bytes;
   stats.dropped_writes = counters.dropped_writes;
+  stats.not_admitted = counters.not_admitted;
   stats.timed_out_reads = counters.timed_out_reads;
   stats.io_errors = counters.io_errors;
   const std::shared_lock lock(lanes_mutex_);

@@ -35,6 +35,7 @@ struct PutRequest {
   Key key;
   Key parent;  // zero for a chain's head
   std::vector<Piece> pieces;
+  std::uint64_t chain_pages = 0;  // of the chain that it is offered with; 0: not known
 };
 
 // Counters since open, and gauges. Bytes are payload bytes unless named otherwise.
@@ -61,6 +62,7 @@ struct StoreStats {
   std::uint64_t lifetime_hit_bytes = 0;
   std::uint64_t evicted = 0;
   std::uint64_t dropped_writes = 0;
+  std::uint64_t not_admitted = 0;
   std::uint64_t timed_out_reads = 0;
   std::uint64_t io_errors = 0;
   bool degraded = false;        // a directory is out of use

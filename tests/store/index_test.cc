@@ -25,6 +25,22 @@ TEST_CASE("the victim is the least recently used leaf") {
   index.CheckIntegrity();
 }
 
+TEST_CASE("with keep_reused a page that was read outlives some stores full of others") {
+  Index index({0, 10}, MakeEvictionPolicy(Eviction::kKeepReused, 10));
+  for (SlotId slot = 0; slot < 3; ++slot) index.Insert(slot, MakeKey(slot + 1), Key{}, slot + 1);
+  index.MarkRead(0);
+  index.Touch(1);
+  for (int i = 0; i < 39; ++i) index.Touch(2);
+  CHECK(index.Victim(0) == 1);
+  index.Remove(1);
+  CHECK(index.Victim(0) == 2);
+  for (int i = 0; i < 3; ++i) index.Touch(2);
+  CHECK(index.Victim(0) == 0);  // 4 x 10 uses later it is like any other
+  index.Touch(0);
+  CHECK(index.Victim(0) == 2);  // which a touch with its chain renews
+  index.CheckIntegrity();
+}
+
 TEST_CASE("a parent that arrives after its children is not a leaf") {
   Index index({0, 10});
   index.Insert(0, MakeKey(2), MakeKey(1), 1);

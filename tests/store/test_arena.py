@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from pathlib import Path
 
 import pytest
 from support.engine_process import wait_for
@@ -137,3 +138,30 @@ def test_mistakes_are_sentences(fd):
     arena.close()
     with pytest.raises(ArenaError, match="the arena is closed"):
         arena.entries()
+
+
+def huge_bytes(address: int) -> int:
+    """Of the mapping at `address`, in huge pages."""
+    lines = iter(Path("/proc/self/smaps").read_text().splitlines())
+    for line in lines:
+        begin, dash, end = line.split(" ", 1)[0].partition("-")
+        if not dash or not int(begin, 16) <= address < int(end, 16):
+            continue
+        for field in lines:
+            if field.startswith("ShmemPmdMapped:"):
+                return int(field.split()[1]) << 10
+    raise AssertionError("no such mapping")
+
+
+@pytest.mark.parametrize("backing", [Backing.TRANSPARENT, Backing.PLAIN], ids=lambda b: b.name)
+def test_the_backing_is_what_the_memory_is(fd, backing):
+    """Also where the host gives shared memory no huge pages by itself (shmem_enabled: never)."""
+    arena = open_arena(fd, slots=64, part_bytes=1 << 18, backing=backing)
+    arena.prefault(1)
+    wait_for(lambda: arena.populated_bytes == arena.mapped_bytes, "the arena to be populated")
+    assert arena.prefault_error is None
+    mapped = huge_bytes(arena.part_address(0))
+    assert (mapped > 0) is (arena.backing is Backing.TRANSPARENT)
+    if arena.backing is Backing.TRANSPARENT:
+        assert mapped == arena.mapped_bytes
+    arena.close()

@@ -25,10 +25,10 @@ def page(i: int) -> bytes:
     return hashlib.shake_128(b"page %d" % i).digest(PAGE_BYTES)
 
 
-def capacity(pages: int) -> int:
+def capacity(pages: int, slot_bytes: int = SLOT_BYTES) -> int:
     """Bytes in which just `pages` fit, beside journal and superblock."""
     fixed = 2 * 4096 + 8192 + 2 * (64 + (1024 + 600) * 64)
-    return fixed + pages * (SLOT_BYTES + 256)
+    return fixed + pages * (slot_bytes + 256)
 
 
 def open_store(*folders: Path, pages: int = 16, **options: Any) -> Store:
