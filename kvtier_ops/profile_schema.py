@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from kvtier_engine.config import Dtype, Hugepages, LogLevel
+from kvtier_engine.config import Dtype, Hugepages, L3Eviction, LogLevel
 from kvtier_ops.fields import (
     AmountField,
     CountField,
@@ -170,6 +170,13 @@ class L3(Section):
         default=Size(UNITS["GiB"]),
         description="Space to leave free on each file system.",
         examples=["50GiB"],
+    )
+    eviction: L3Eviction = Field(
+        default="lru",
+        description="Which page leaves first when L3 is full. `lru`: the least recently used. "
+        "`keep_reused`: the same, but pages that were read from L3 stay far longer; for an L3 that "
+        "holds a small part of what is asked for.",
+        examples=["keep_reused"],
     )
 
 

@@ -98,7 +98,7 @@ std::optional<Placement> Catalog::BeginRead(const Key& key) {
   const std::lock_guard lock(mutex_);
   const auto slot = FindAvailable(key);
   if (!slot) return std::nullopt;
-  index_.MarkRead(*slot);
+  MarkUsed(*slot, true);
   index_.AddReader(*slot);
   const std::size_t directory = DirectoryOf(*slot);
   return Placement{directory, *slot - directories_[directory].begin, index_.at(*slot).sequence};
@@ -134,13 +134,14 @@ std::optional<PageAtWork> Catalog::BeginScrub(std::size_t directory, std::uint64
 
 bool Catalog::BeginWrite(const Key& key) {
   const std::lock_guard lock(mutex_);
-  return !index_.Find(key) && writing_.insert(key).second;
+  return !FindAvailable(key) && writing_.insert(key).second;
 }
 
 void Catalog::FinishWrite(const Placement& placement, const Key& key, const Key& parent) {
   const std::lock_guard lock(mutex_);
   Directory& home = directories_[placement.directory];
   const SlotId slot = home.begin + static_cast<SlotId>(placement.slot);
+  if (const auto unseen = index_.Find(key)) Drop(*unseen);
   index_.Insert(slot, key, parent, placement.sequence);
   --home.slots_writing;
   writing_.erase(key);
@@ -202,6 +203,32 @@ JournalRecord Catalog::RecordOf(RecordKind kind, SlotId slot) const {
   return record;
 }
 
+void Catalog::MarkUsed(SlotId slot, bool was_read) {
+  directories_[DirectoryOf(slot)].order_changed = true;
+  if (was_read) {
+    index_.MarkRead(slot);
+  } else {
+    index_.Touch(slot);
+  }
+}
+
+bool Catalog::OrderChanged(std::size_t directory) const {
+  const std::lock_guard lock(mutex_);
+  return directories_[directory].order_changed;
+}
+
+std::optional<std::size_t> Catalog::BestVictim(std::span<const std::size_t> candidates) const {
+  const std::lock_guard lock(mutex_);
+  std::vector<std::size_t> full;
+  for (const std::size_t directory : candidates) {
+    const Directory& home = directories_[directory];
+    const bool has_room = !home.free.empty() || home.slots_fresh < home.slots_max;
+    if (has_room) return std::nullopt;
+    full.push_back(directory);
+  }
+  return index_.BestVictim(full);
+}
+
 void Catalog::Forget(SlotId slot) {
   Directory& home = directories_[DirectoryOf(slot)];
   const std::uint32_t readers = index_.at(slot).readers;
@@ -219,7 +246,7 @@ void Catalog::Drop(SlotId slot) {
 void Catalog::Touch(std::span<const Key> keys) {
   const std::lock_guard lock(mutex_);
   for (const Key& key : keys) {
-    if (const auto slot = index_.Find(key)) index_.Touch(*slot);
+    if (const auto slot = index_.Find(key)) MarkUsed(*slot, false);
   }
 }
 
@@ -275,6 +302,7 @@ Catalog::Snapshot Catalog::TakeSnapshot(std::size_t directory) {
   Directory& home = directories_[directory];
   Snapshot snapshot;
   snapshot.pending.swap(home.pending);
+  home.order_changed = false;
   std::vector<SlotId> held;
   for (std::uint64_t slot = 0; slot < home.slots_allocated; ++slot) {
     const SlotId id = home.begin + static_cast<SlotId>(slot);

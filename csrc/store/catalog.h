@@ -65,7 +65,8 @@ class Catalog {
   // not marked as used. Nothing when there is none, or the directory is out of sight.
   std::optional<PageAtWork> BeginScrub(std::size_t directory, std::uint64_t from);
 
-  // False if the key is there or being written. Otherwise ends with FinishWrite or AbandonWrite.
+  // False if the key can be read or is being written. Otherwise ends with FinishWrite or
+  // AbandonWrite. One whose only copy is out of sight is written again, and then forgotten there.
   bool BeginWrite(const Key& key);
   void FinishWrite(const Placement& placement, const Key& key, const Key& parent);
   void AbandonWrite(const Key& key);
@@ -74,6 +75,9 @@ class Catalog {
   std::optional<std::uint64_t> TakeFree(std::size_t directory);
   // The slot of the page evicted for it, if any may be evicted.
   std::optional<std::uint64_t> TakeVictim(std::size_t directory);
+  // Of directories that have nothing free and cannot grow, the one whose page should go next.
+  // Nothing if one of `candidates` has room, or none a page that may go.
+  std::optional<std::size_t> BestVictim(std::span<const std::size_t> candidates) const;
   void ReturnFree(std::size_t directory, std::uint64_t slot);
   void SetAllocated(std::size_t directory, std::uint64_t slots_allocated);
 
@@ -91,6 +95,8 @@ class Catalog {
     std::vector<JournalRecord> pending;  // what TakePending would have returned
   };
   Snapshot TakeSnapshot(std::size_t directory);
+  // Whether pages were used since the last snapshot: the journal has another order.
+  bool OrderChanged(std::size_t directory) const;
   // The journal could not be told after all.
   void PutBackPending(std::size_t directory, std::vector<JournalRecord> records);
   // Drops the pages of these put records, unless they were written again since.
@@ -112,10 +118,12 @@ class Catalog {
     std::unordered_map<SlotId, std::uint32_t> doomed;  // readers left
     std::vector<JournalRecord> pending;
     std::uint64_t slots_writing = 0;
+    bool order_changed = false;
   };
 
   std::size_t DirectoryOf(SlotId slot) const;
   const Directory& Of(SlotId slot) const { return directories_[DirectoryOf(slot)]; }
+  void MarkUsed(SlotId slot, bool was_read);
   std::optional<SlotId> FindAvailable(const Key& key) const;
   JournalRecord RecordOf(RecordKind kind, SlotId slot) const;
   // Takes the page out of the index; its slot is doomed while readers are at it, else free.

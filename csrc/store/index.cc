@@ -113,6 +113,16 @@ std::optional<SlotId> Index::Victim(std::size_t i) const {
   return heaps_[i].front();
 }
 
+std::optional<std::size_t> Index::BestVictim(std::span<const std::size_t> directories) const {
+  std::optional<std::size_t> best;
+  for (const std::size_t directory : directories) {
+    const auto victim = Victim(directory);
+    if (!victim) continue;
+    if (!best || GoesBefore(entries_[*victim], entries_[*Victim(*best)])) best = directory;
+  }
+  return best;
+}
+
 std::size_t Index::DirectoryOf(SlotId slot) const {
   const auto after = std::ranges::upper_bound(begins_, slot);
   return static_cast<std::size_t>(after - begins_.begin()) - 1;

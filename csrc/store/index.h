@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "eviction.h"
@@ -65,6 +66,9 @@ class Index {
 
   // The page that directory `i` should evict next, if it may evict any.
   std::optional<SlotId> Victim(std::size_t i) const;
+
+  // Of these directories, the one whose victim should go before the others'.
+  std::optional<std::size_t> BestVictim(std::span<const std::size_t> directories) const;
 
   // Throws std::logic_error if the structure disagrees with itself. For tests. O(n).
   void CheckIntegrity() const;

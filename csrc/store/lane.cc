@@ -41,7 +41,13 @@ void Lane::Stop() {
   }
   wake_.notify_all();
   if (committer_.joinable()) committer_.join();
-  if (CommitOnce() && writes_in_use()) (void)volume_->CommitLastMark(shared_.next_sequence);
+  if (!CommitOnce() || !writes_in_use()) return;
+  // What fails now costs the order of use or a mark, and no page.
+  if (shared_.catalog.OrderChanged(self_)) {
+    (void)volume_->Compact(shared_.catalog, self_, shared_.next_sequence);
+  } else {
+    (void)volume_->CommitLastMark(shared_.next_sequence);
+  }
 }
 
 SlotHeader Lane::Expect(const Key& key, const Placement& placement) const {

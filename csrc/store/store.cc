@@ -192,17 +192,20 @@ void Store::SubmitOne(PutRequest request) {
       WriteTask{request.ticket, request.key, request.parent, std::move(request.pieces)});
 }
 
-// By capacity, so that pages stay as long in one directory as in another, unless the one whose
-// turn it is lags behind. Nothing when no directory takes writes.
+// By capacity, so that pages stay as long in one directory as in another; once all are full, where
+// the page lies that should go. Another one if that lags behind. Nothing when none takes writes.
 std::optional<std::size_t> Store::ChooseDirectory() {
   std::optional<std::size_t> next, shortest;
+  std::vector<std::size_t> in_use;
   const std::lock_guard lock(route_mutex_);
   for (std::size_t i = 0; i < lanes_.size(); ++i) {
     if (!lanes_[i]->writes_in_use()) continue;
+    in_use.push_back(i);
     if (!next || RoutedShare(i) < RoutedShare(*next)) next = i;
     if (!shortest || lanes_[i]->writes_queued() < lanes_[*shortest]->writes_queued()) shortest = i;
   }
   if (!next) return std::nullopt;
+  if (const auto victims = shared_->catalog.BestVictim(in_use)) next = victims;
   const std::size_t lag = lanes_[*next]->writes_queued() - lanes_[*shortest]->writes_queued();
   if (lag > kLagMax) next = shortest;
   ++routed_[*next];

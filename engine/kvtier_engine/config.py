@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Device = Literal["cpu", "cuda"]
 Dtype = Literal["bfloat16", "float16", "float32"]
 Hugepages = Literal["none", "transparent", "2MiB", "1GiB"]
+L3Eviction = Literal["lru", "keep_reused"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
@@ -79,6 +80,7 @@ class L3Config(Section):
     reserve_bytes: NotNegative = Field(
         default=1 << 30, description="Free bytes to leave on each file system."
     )
+    eviction: L3Eviction = Field(default="lru", description="Which page leaves first.")
 
 
 class CacheConfig(Section):

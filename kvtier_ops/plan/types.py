@@ -144,7 +144,11 @@ class Plan:
             page_tokens=tiers.page_tokens,
             l1=L1Config(pages=self.l1.pages),
             l2=L2Config(pages=self.l2.pages, hugepages=tiers.l2.hugepages, arena_fd=arena_fd),
-            l3=L3Config(directories=disks, reserve_bytes=tiers.l3.reserve.bytes),
+            l3=L3Config(
+                directories=disks,
+                reserve_bytes=tiers.l3.reserve.bytes,
+                eviction=tiers.l3.eviction,
+            ),
             prefix_reuse=tiers.prefix_reuse,
         )
 

@@ -69,6 +69,13 @@ def test_quickstart_sizes() -> None:
     assert EngineConfig.model_validate_json(config.model_dump_json()) == config
 
 
+def test_the_eviction_policy_reaches_the_engine() -> None:
+    l3 = {"size": "4GiB", "directories": [str(DISK)], "eviction": "keep_reused"}
+    made = plan(profile(tiers={"l3": l3}))
+    assert made.engine_config(Path("/run/x")).cache.l3.eviction == "keep_reused"
+    assert plan(profile(l3="4GiB")).engine_config(Path("/run/x")).cache.l3.eviction == "lru"
+
+
 @pytest.mark.parametrize("size", ["17MiB", "101MiB", "1001MiB", "1025MiB"])
 def test_an_arena_is_never_larger_than_asked_for(size: str) -> None:
     made = plan(profile(l1="64MiB", l2=size))

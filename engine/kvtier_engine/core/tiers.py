@@ -15,13 +15,14 @@ from kvtier_store import (
     ArenaError,
     Backing,
     DirectorySpec,
+    Eviction,
     Store,
     StoreError,
     StoreOptions,
 )
 
 if TYPE_CHECKING:
-    from kvtier_engine.config import EngineConfig, Hugepages
+    from kvtier_engine.config import EngineConfig, Hugepages, L3Eviction
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,10 @@ _BACKING: dict[Hugepages, Backing] = {
     "transparent": Backing.TRANSPARENT,
     "2MiB": Backing.HUGE_2M,
     "1GiB": Backing.HUGE_1G,
+}
+_EVICTION: dict[L3Eviction, Eviction] = {
+    "lru": Eviction.LRU,
+    "keep_reused": Eviction.KEEP_REUSED,
 }
 _MEMFD_FLAGS: dict[Hugepages, int] = {
     "2MiB": os.MFD_HUGETLB | os.MFD_HUGE_2MB,
@@ -115,7 +120,7 @@ def open_disk(config: EngineConfig, namespace: bytes) -> DiskTier | None:
             [DirectorySpec(str(d.path), d.capacity_bytes) for d in l3.directories],
             page_bytes=config.cache.page_bytes,
             namespace=namespace,
-            options=StoreOptions(reserve_bytes=l3.reserve_bytes),
+            options=StoreOptions(reserve_bytes=l3.reserve_bytes, eviction=_EVICTION[l3.eviction]),
         )
     except (StoreError, OSError, RuntimeError, MemoryError) as error:
         log.error("L3 is out of use, the engine goes on without it: %s", error)

@@ -1,0 +1,128 @@
+// Several directories as one store.
+
+#include <catch2/catch.hpp>
+#include <map>
+#include <random>
+#include <set>
+
+#include "faulty_device.h"
+#include "posix_device.h"
+#include "store_harness.h"
+
+namespace kvtier {
+namespace {
+
+using testing::CapacityFor;
+using testing::Eventually;
+using testing::Faults;
+using testing::GetPage;
+using testing::MakeKey;
+using testing::PutPage;
+using testing::TempDirectory;
+
+struct TwoDirectories {
+  void Open(std::uint64_t pages) {
+    StoreOptions options;
+    options.probe_interval_s = 0.005;
+    options.reserve_bytes = 0;
+    options.open_device = [this](const std::string& path) {
+      auto device = OpenPosixDevice(path);
+      return path == first.path() ? testing::MakeFaulty(std::move(device), faults)
+                                  : std::move(device);
+    };
+    store = Store::Open({{first.path(), CapacityFor(pages)}, {second.path(), CapacityFor(pages)}},
+                        testing::TestPages(), options);
+  }
+
+  bool Has(std::uint64_t i) const {
+    const Key key = MakeKey(i);
+    return store->Contains({&key, 1})[0];
+  }
+
+  TempDirectory first, second;
+  std::shared_ptr<Faults> faults = std::make_shared<Faults>();
+  std::shared_ptr<Store> store;
+};
+
+TEST_CASE("no page goes before the pages that come after it, wherever they lie") {
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    INFO("seed " << seed);
+    TwoDirectories test;
+    test.Open(8);
+    std::mt19937_64 random(seed);
+    std::map<std::uint64_t, std::uint64_t> parents;  // of the pages that are there
+    for (std::uint64_t i = 1; i <= 200; ++i) {
+      const std::uint64_t parent =
+          parents.empty() || random() % 4 == 0
+              ? 0
+              : std::next(parents.begin(), static_cast<long>(random() % parents.size()))->first;
+      std::set<std::uint64_t> inner;
+      for (const auto& [page, above] : parents) inner.insert(above);
+      REQUIRE(PutPage(*test.store, i, parent) == Status::kOk);
+      for (auto page = parents.begin(); page != parents.end();) {
+        const bool is_gone = !test.Has(page->first);
+        if (is_gone) REQUIRE_FALSE(inner.contains(page->first));
+        page = is_gone ? parents.erase(page) : std::next(page);
+      }
+      parents.emplace(i, parent);
+    }
+    REQUIRE(test.store->Stats().evicted == 200 - 16);
+    test.store->CheckIntegrity();
+  }
+}
+
+TEST_CASE("a page whose only copy is out of sight is written again, and there is one of it") {
+  TwoDirectories test;
+  test.Open(50);
+  for (std::uint64_t i = 1; i <= 20; ++i) REQUIRE(PutPage(*test.store, i) == Status::kOk);
+  test.store->Flush();
+  test.faults->FailReads(EIO);
+  for (std::uint64_t i = 1; i <= 20 && !test.store->Stats().degraded; ++i) {
+    (void)GetPage(*test.store, i);
+  }
+  REQUIRE(test.store->Stats().degraded);
+  std::set<std::uint64_t> unseen;
+  for (std::uint64_t i = 1; i <= 20; ++i) {
+    if (!test.Has(i)) unseen.insert(i);
+  }
+  REQUIRE(unseen.size() > 2);
+  for (const std::uint64_t i : unseen) {
+    CHECK(PutPage(*test.store, i) == Status::kOk);
+    CHECK(GetPage(*test.store, i) == Status::kOk);
+  }
+  CHECK(PutPage(*test.store, *unseen.begin()) == Status::kAlreadyPresent);
+  test.faults->FailReads(0);
+  REQUIRE(Eventually([&] { return !test.store->Stats().degraded; }));
+  for (std::uint64_t i = 1; i <= 20; ++i) CHECK(GetPage(*test.store, i) == Status::kOk);
+  CHECK(test.store->Stats().pages == 20);
+  test.store->CheckIntegrity();
+  test.store->Close();
+  test.Open(50);
+  for (std::uint64_t i = 1; i <= 20; ++i) CHECK(GetPage(*test.store, i) == Status::kOk);
+  CHECK(test.store->Stats().recovered_pages == 20);
+}
+
+TEST_CASE("the order of use survives a clean restart") {
+  TempDirectory directory;
+  StoreOptions options;
+  options.reserve_bytes = 0;
+  const auto open = [&] {
+    return Store::Open({{directory.path(), CapacityFor(4)}}, testing::TestPages(), options);
+  };
+  auto store = open();
+  for (std::uint64_t i = 1; i <= 4; ++i) REQUIRE(PutPage(*store, i) == Status::kOk);
+  REQUIRE(GetPage(*store, 1) == Status::kOk);
+  const Key second = MakeKey(2);
+  store->Touch({&second, 1});
+  store->Close();
+  store = open();
+  REQUIRE(PutPage(*store, 5) == Status::kOk);
+  REQUIRE(PutPage(*store, 6) == Status::kOk);
+  CHECK(GetPage(*store, 3) == Status::kMiss);
+  CHECK(GetPage(*store, 4) == Status::kMiss);
+  CHECK(GetPage(*store, 1) == Status::kOk);
+  CHECK(GetPage(*store, 2) == Status::kOk);
+}
+
+}  // namespace
+}  // namespace kvtier
