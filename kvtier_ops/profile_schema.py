@@ -178,6 +178,22 @@ class L3(Section):
         "holds a small part of what is asked for.",
         examples=["keep_reused"],
     )
+    admit_sightings: int = Field(
+        default=1,
+        ge=1,
+        le=15,
+        description="A page is written to L3 when it is used for the n-th time; 1: at once. With "
+        "2, what is asked for only once never wears the disk, and L3 learns more slowly.",
+        examples=[2],
+    )
+    admit_tokens: int = Field(
+        default=0,
+        ge=0,
+        le=1_000_000_000,
+        description="Sequences of so many tokens and more are written at once, whatever "
+        "`admit_sightings` says; 0: none are.",
+        examples=[8192],
+    )
 
 
 class Tiers(Section):

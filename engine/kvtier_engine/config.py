@@ -81,6 +81,12 @@ class L3Config(Section):
         default=1 << 30, description="Free bytes to leave on each file system."
     )
     eviction: L3Eviction = Field(default="lru", description="Which page leaves first.")
+    admit_sightings: int = Field(
+        default=1, ge=1, le=15, description="A page is written when it is seen for the n-th time."
+    )
+    admit_chain_pages: NotNegative = Field(
+        default=0, description="Chains of so many pages are written at once; 0: none are."
+    )
 
 
 class CacheConfig(Section):

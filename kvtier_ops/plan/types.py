@@ -148,6 +148,8 @@ class Plan:
                 directories=disks,
                 reserve_bytes=tiers.l3.reserve.bytes,
                 eviction=tiers.l3.eviction,
+                admit_sightings=tiers.l3.admit_sightings,
+                admit_chain_pages=-(-tiers.l3.admit_tokens // tiers.page_tokens),
             ),
             prefix_reuse=tiers.prefix_reuse,
         )

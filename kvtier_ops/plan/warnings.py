@@ -19,7 +19,8 @@ _NOT_DISKS = {
 
 def find_warnings(plan: Plan, host: Host) -> tuple[Warning_, ...]:
     """What the operator may not have meant, in the order of the profile."""
-    return (*_engine(plan, host), *_sizes(plan), *_disks(plan), *_server(plan))
+    parts = (_engine(plan, host), _sizes(plan), _admission(plan), _disks(plan), _server(plan))
+    return tuple(warning for part in parts for warning in part)
 
 
 def _engine(plan: Plan, host: Host) -> list[Warning_]:
@@ -68,6 +69,19 @@ def _sizes(plan: Plan) -> list[Warning_]:
             )
         )
     return found
+
+
+def _admission(plan: Plan) -> list[Warning_]:
+    l3 = plan.profile.tiers.l3
+    if not l3.admit_tokens or l3.admit_sightings > 1:
+        return []
+    return [
+        Warning_(
+            "KVT-P007",
+            "`tiers.l3.admit_tokens` does nothing: all pages are written at once",
+            "set `tiers.l3.admit_sightings` to 2 or more, or remove `admit_tokens`",
+        )
+    ]
 
 
 def _disks(plan: Plan) -> list[Warning_]:

@@ -76,6 +76,19 @@ def test_the_eviction_policy_reaches_the_engine() -> None:
     assert plan(profile(l3="4GiB")).engine_config(Path("/run/x")).cache.l3.eviction == "lru"
 
 
+def test_the_admission_rule_reaches_the_engine() -> None:
+    l3 = {"size": "4GiB", "directories": [str(DISK)], "admit_sightings": 2, "admit_tokens": 1025}
+    made = plan(profile(tiers={"l3": l3, "page_tokens": 64}))
+    cache = made.engine_config(Path("/run/x")).cache
+    assert (cache.l3.admit_sightings, cache.l3.admit_chain_pages) == (2, 17)
+    assert ids(made) == ids(plan(profile(l3="4GiB")))
+
+
+def test_long_sequences_without_a_rule_to_except_them_from() -> None:
+    l3 = {"size": "4GiB", "directories": [str(DISK)], "admit_tokens": 1024}
+    assert "KVT-P007" in ids(plan(profile(tiers={"l3": l3})))
+
+
 @pytest.mark.parametrize("size", ["17MiB", "101MiB", "1001MiB", "1025MiB"])
 def test_an_arena_is_never_larger_than_asked_for(size: str) -> None:
     made = plan(profile(l1="64MiB", l2=size))

@@ -7,7 +7,7 @@ prefix gets another answer, and the tests see it.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from types import SimpleNamespace
@@ -78,6 +78,9 @@ class FakeStore:
         self.open: deque[Any] = deque()
         self.ended: list[Any] = []
         self.reads = 0
+        self.sightings_min = 1  # the admission rule
+        self.sightings: Counter[bytes] = Counter()
+        self.offered: list[Any] = []
 
     def contains(self, keys: list[bytes]) -> list[bool]:
         return [key in self.pages for key in keys]
@@ -86,7 +89,14 @@ class FakeStore:
         self.open.extend(batch)
 
     def submit_put(self, batch: list[Any]) -> None:
-        self.open.extend(batch)
+        self.offered.extend(batch)
+        for request in batch:
+            self.sightings[request.key] += 1
+            if self.sightings[request.key] >= self.sightings_min:
+                self.open.append(request)
+            else:
+                ended = SimpleNamespace(ticket=request.ticket, status=Status.NOT_ADMITTED)
+                self.ended.append(ended)
 
     def end_one(self, status: Status = Status.OK) -> None:
         """The oldest open request ends; `status` other than OK fails it."""

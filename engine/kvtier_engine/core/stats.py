@@ -49,6 +49,7 @@ def _add_host(manager: KvManager, counters: dict[str, float], gauges: dict[str, 
         "unsaved_pages_total": offloader.unsaved,
         "saved_pages_total": offloader.saved,
         "refused_pages_total": offloader.refused,
+        "not_admitted_pages_total": offloader.not_admitted,
     }
     gauges |= {
         'pages_capacity{tier="l2"}': host.slots,
@@ -84,6 +85,7 @@ def _add_disk(manager: KvManager, counters: dict[str, float], gauges: dict[str, 
         'tier_up{tier="l3"}': float(not stats.degraded),
         "l3_capacity_bytes": stats.capacity_bytes,
         "l3_used_bytes": stats.used_bytes,
+        "l3_disk_written_bytes_last_day": stats.disk_written_bytes_last_day,
         "l3_reads_queued": stats.reads_queued,
         "l3_writes_queued": stats.writes_queued,
     }

@@ -120,7 +120,12 @@ def open_disk(config: EngineConfig, namespace: bytes) -> DiskTier | None:
             [DirectorySpec(str(d.path), d.capacity_bytes) for d in l3.directories],
             page_bytes=config.cache.page_bytes,
             namespace=namespace,
-            options=StoreOptions(reserve_bytes=l3.reserve_bytes, eviction=_EVICTION[l3.eviction]),
+            options=StoreOptions(
+                reserve_bytes=l3.reserve_bytes,
+                eviction=_EVICTION[l3.eviction],
+                admit_sightings_min=l3.admit_sightings,
+                admit_chain_pages_min=l3.admit_chain_pages,
+            ),
         )
     except (StoreError, OSError, RuntimeError, MemoryError) as error:
         log.error("L3 is out of use, the engine goes on without it: %s", error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from kvtier_store import Get, Put, Status
@@ -23,13 +24,26 @@ class Loaded:
     ok: bool
 
 
+class SaveOutcome(Enum):
+    STORED = "the page is on disk"
+    NOT_ADMITTED = "the admission rule does not want it yet; it may be offered again when used"
+    REFUSED = "the disk could not take it; it may be offered again later"
+
+
+_OUTCOMES = {
+    Status.OK: SaveOutcome.STORED,
+    Status.ALREADY_PRESENT: SaveOutcome.STORED,
+    Status.NOT_ADMITTED: SaveOutcome.NOT_ADMITTED,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Saved:
     """A write ended, one way or the other: the store no longer reads the slot's memory."""
 
     key: bytes
     slot: int
-    stored: bool
+    outcome: SaveOutcome
 
 
 class DiskTier:
@@ -54,11 +68,14 @@ class DiskTier:
             batch.append(Get(ticket, key, pieces))
         self._store.submit_get(batch)
 
-    def save(self, key: bytes, parent: bytes, slot: int, pieces: Pieces) -> None:
-        """Writes the page in `slot`, which must keep its bytes until the save has ended."""
+    def save(
+        self, key: bytes, parent: bytes, slot: int, pieces: Pieces, *, chain_pages: int
+    ) -> None:
+        """Writes the page in `slot`, which must keep its bytes until the save has ended.
+        `chain_pages`: of the chain that it is offered with."""
         ticket = self._ticket()
         self._saves[ticket] = (key, slot)
-        self._store.submit_put([Put(ticket, key, parent, pieces)])
+        self._store.submit_put([Put(ticket, key, parent, pieces, chain_pages)])
 
     def poll(self) -> tuple[list[Loaded], list[Saved]]:
         """What has ended since the last call; never waits."""
@@ -69,8 +86,8 @@ class DiskTier:
                 loaded.append(Loaded(key, slot, completion.status == Status.OK))
             else:
                 key, slot = self._saves.pop(completion.ticket)
-                stored = completion.status in (Status.OK, Status.ALREADY_PRESENT)
-                saved.append(Saved(key, slot, stored))
+                outcome = _OUTCOMES.get(completion.status, SaveOutcome.REFUSED)
+                saved.append(Saved(key, slot, outcome))
         return loaded, saved
 
     @property

@@ -14,7 +14,7 @@ from enum import Enum
 from kvtier_engine.kv.disk import DiskTier
 from kvtier_engine.kv.host import HostTier
 from kvtier_engine.kv.keys import KeyChain
-from kvtier_engine.kv.offload import Offload, Offloader
+from kvtier_engine.kv.offload import Link, Offload, Offloader
 from kvtier_engine.kv.pages import PagePool
 from kvtier_engine.kv.prefetch import Lookup, Prefetcher
 from kvtier_engine.messages import CachedTokens
@@ -28,6 +28,7 @@ class SequencePages:
 
     chain: KeyChain
     pages: list[int] = field(default_factory=list)  # page table: L1 pages from position 0
+    chain_pages: int = 0  # pages of its tokens when it was admitted, the last one begun or full
     published: int = 0  # leading pages that others can find in L1
     lookup: Lookup | None = None  # while it waits
     lookups: int = 0  # made during this wait
@@ -140,6 +141,9 @@ class KvManager:
         self._end_lookup(seq)
         self._claim(seq, token_ids)
         self._touch(seq.chain.keys)
+        seq.chain_pages = -(-len(token_ids) // self.page_tokens)
+        if self.offloader is not None:
+            self.offloader.used(keys[: len(sources)], seq.chain_pages)
         seq.lookups = 0
         return admission
 
@@ -165,9 +169,8 @@ class KvManager:
         if self.offloader is None or not self._prefix_reuse:
             return
         for index in range(seq.published, computed // self.page_tokens):
-            offload = self.offloader.start(
-                step, seq.pages[index], chain.keys[index], chain.parent(index)
-            )
+            link = Link(chain.parent(index), seq.chain_pages)
+            offload = self.offloader.start(step, seq.pages[index], chain.keys[index], link)
             if offload is not None:
                 self._offloads.append(offload)
 

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from kvtier_engine.kv.disk import DiskTier, Saved
+from kvtier_engine.kv.disk import DiskTier, Saved, SaveOutcome
 from kvtier_engine.kv.host import HostTier
 from kvtier_engine.kv.pages import PagePool
 
 SAVES_IN_FLIGHT_MAX = 32
 RETRY_S = 5.0  # after the disk has refused a page
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A page's place in its chain."""
+
+    parent: bytes
+    chain_pages: int  # of the chain that it was last used with
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +30,7 @@ class Offload:
     page: int
     slot: int
     key: bytes
-    parent: bytes
+    link: Link
 
 
 class Offloader:
@@ -30,7 +38,7 @@ class Offloader:
 
     Pages wait for the disk in L2, not in a queue of copies: one that L2 must evict first
     is not written (counted in `unsaved`). One that the disk refuses is offered again after
-    a while. Nothing here ever holds a step up.
+    a while, one that is not admitted when it is used again. Nothing here ever holds a step up.
     """
 
     def __init__(
@@ -42,8 +50,9 @@ class Offloader:
         self._clock = clock
         self._copying: deque[Offload] = deque()
         self._copying_keys: set[bytes] = set()
-        self._to_save: OrderedDict[bytes, bytes] = OrderedDict()  # key -> parent, oldest first
-        self._saving: dict[bytes, bytes] = {}
+        self._to_save: OrderedDict[bytes, Link] = OrderedDict()  # by key, oldest first
+        self._saving: dict[bytes, Link] = {}
+        self._not_admitted: OrderedDict[bytes, Link] = OrderedDict()  # at most one for each slot
         # A quarter of L2 at most: a disk that hangs must not pin it whole.
         self._saves_max = min(SAVES_IN_FLIGHT_MAX, max(1, host.slots // 4))
         self._paused_until = 0.0
@@ -52,8 +61,9 @@ class Offloader:
         self.copied = 0
         self.saved = 0
         self.refused = 0  # times that the disk did not take a page
+        self.not_admitted = 0  # times that the admission rule did not want one
 
-    def start(self, step: int, page: int, key: bytes, parent: bytes) -> Offload | None:
+    def start(self, step: int, page: int, key: bytes, link: Link) -> Offload | None:
         """The held L1 `page` is full after `step`: the copy to make with it, if there is one."""
         if key in self._copying_keys or self._host.find(key) is not None:
             return None
@@ -62,7 +72,7 @@ class Offloader:
             self.skipped += 1
             return None
         self._pool.hold([page])
-        offload = Offload(step, page, slot, key, parent)
+        offload = Offload(step, page, slot, key, link)
         self._copying.append(offload)
         self._copying_keys.add(key)
         return offload
@@ -80,32 +90,47 @@ class Offloader:
             self._host.unpin(offload.slot)
             self.copied += 1
             if self._disk is not None:
-                self._to_save[offload.key] = offload.parent
+                self._to_save[offload.key] = offload.link
+
+    def used(self, keys: Sequence[bytes], chain_pages: int) -> None:
+        """Pages were found in the cache, in a chain of so many: those that the disk did not want
+        so far are offered once more, if L2 still has them."""
+        for key in keys:
+            link = self._not_admitted.pop(key, None)
+            if link is not None and self._host.find(key) is not None:
+                self._to_save[key] = Link(link.parent, chain_pages)
 
     def pump(self) -> None:
         """Hands pages to the disk, as many as it may have at a time, oldest first."""
         if self._disk is None or self._is_paused:
             return
         while self._to_save and len(self._saving) < self._saves_max:
-            key, parent = self._to_save.popitem(last=False)
+            key, link = self._to_save.popitem(last=False)
             slot = self._host.find(key)
             if slot is None:
                 self.unsaved += 1
                 continue
             self._host.pin(slot)
-            self._saving[key] = parent
-            self._disk.save(key, parent, slot, self._host.pieces(slot))
+            self._saving[key] = link
+            pieces = self._host.pieces(slot)
+            self._disk.save(key, link.parent, slot, pieces, chain_pages=link.chain_pages)
 
     def finish(self, saved: Saved) -> None:
         """A write has ended: its slot may be evicted again."""
-        parent = self._saving.pop(saved.key)
+        link = self._saving.pop(saved.key)
         self._host.unpin(saved.slot)
-        if saved.stored:
-            self.saved += 1
-            return
-        self.refused += 1
-        self._to_save[saved.key] = parent
-        self._paused_until = self._clock() + RETRY_S
+        match saved.outcome:
+            case SaveOutcome.STORED:
+                self.saved += 1
+            case SaveOutcome.NOT_ADMITTED:
+                self.not_admitted += 1
+                self._not_admitted[saved.key] = link
+                if len(self._not_admitted) > self._host.slots:
+                    self._not_admitted.popitem(last=False)
+            case SaveOutcome.REFUSED:
+                self.refused += 1
+                self._to_save[saved.key] = link
+                self._paused_until = self._clock() + RETRY_S
 
     @property
     def copying(self) -> bool:

@@ -46,6 +46,32 @@ def test_what_l1_forgot_comes_from_l2():
     assert engine.answers["ask-1"] == reference_answer(LONG, 3)
 
 
+def test_a_page_that_is_not_admitted_is_offered_again_when_it_is_used():
+    engine = FakeEngine()
+    assert engine.store is not None
+    assert engine.manager.offloader is not None
+    engine.store.sightings_min = 2
+    engine.ask(LONG)
+    assert engine.store.pages == {}
+    assert engine.manager.offloader.not_admitted == 5
+    engine.now += 3600
+    engine.step(3)
+    assert len(engine.store.offered) == 5, "offered again without having been used"
+    engine.ask(LONG)
+    assert len(engine.store.pages) == 4, "the pages that were found, not the one computed again"
+    assert engine.manager.offloader.saved == 4
+    assert engine.manager.offloader.refused == 0
+
+
+def test_the_store_hears_how_long_the_chain_is():
+    engine = FakeEngine()
+    assert engine.store is not None
+    engine.submit("a", LONG, 9)
+    engine.run()
+    assert {put.chain_pages for put in engine.store.offered} == {5}
+    assert len(engine.store.offered) == 7  # those that the answer fills belong to the same five
+
+
 def test_a_new_engine_on_the_same_disk_is_warm():
     first = FakeEngine()
     first.ask(LONG)
