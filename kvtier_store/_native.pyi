@@ -164,13 +164,41 @@ class StoreOptions:
     write_queue: int  # pages waiting to be written; a put beyond is DROPPED
     read_timeout_s: float
     stall_timeout_s: float  # an I/O that runs longer takes its directory out of use
-    probe_interval_s: float  # when such a directory is first tried again
+    probe_interval_s: float  # when such a directory, or one not open yet, is first tried again
+    open_timeout_s: float  # a directory that takes longer to open joins when it is ready
+    close_timeout_s: float  # what close waits for a disk that does not answer
     commit_interval_s: float  # what a put may take to become durable without flush
     reserve_bytes: int  # left free on each file system
     def __init__(self, **fields: object) -> None: ...
 
+class DirectoryStats:
+    """One directory of a store: counters since open, and gauges. Bytes are payload bytes unless
+    named otherwise."""
+
+    path: str
+    is_open: bool  # False: it could not be opened so far
+    reads_in_use: bool  # its pages can be found
+    writes_in_use: bool
+    out_of_use_reason: str  # a sentence; empty when both are in use
+    direct_io: bool  # past the page cache
+    pages: int
+    capacity_pages: int
+    capacity_bytes: int  # on disk, as given
+    used_bytes: int  # on disk
+    read_bytes: int
+    written_bytes: int
+    disk_read_bytes: int  # everything that crossed: headers, padding and journal as well
+    disk_written_bytes: int
+    disk_written_bytes_last_day: int  # in 24 hours, whichever process wrote them
+    lifetime_written_bytes: int  # of the directory, like the next two
+    lifetime_disk_written_bytes: int
+    lifetime_hit_bytes: int
+    io_errors: int
+    reads_queued: int
+    writes_queued: int
+
 class StoreStats:
-    """Counters since open, and gauges. Bytes are payload bytes unless named otherwise."""
+    """Counters since open, and gauges; sums where directories have the same field."""
 
     io_engine: IoEngine  # in use: never AUTO
     pages: int
@@ -198,9 +226,10 @@ class StoreStats:
     timed_out_reads: int
     io_errors: int
     degraded: bool  # a directory is out of use
-    degraded_reason: str  # a sentence; empty when it is not
+    degraded_reason: str  # of the first such, a sentence; empty when none is
     reads_queued: int
     writes_queued: int
+    directories: list[DirectoryStats]  # in the order given at open
 
 class Wear:
     """What a directory's disk has done for its pages, in the directory's whole life."""
@@ -270,7 +299,8 @@ class Store:
         namespace: bytes,
         options: StoreOptions | None = None,
     ) -> Store:
-        """Opens or creates; recovers the index. Raises StoreError with a sentence for an
+        """Opens or creates; recovers the index. A directory whose disk fails or hangs is left out
+        and joins when it works, if another can be opened. Raises StoreError with a sentence for an
         operator (in use by pid N, other geometry, no permission, symlink, ...)."""
     page_bytes: int
     def contains(self, keys: Sequence[bytes]) -> list[bool]: ...
@@ -289,7 +319,8 @@ class Store:
     def pin(self, keys: Sequence[bytes]) -> None: ...
     def unpin(self, keys: Sequence[bytes]) -> None: ...
     def evict(self, keys: Sequence[bytes]) -> int: ...
-    def clear(self) -> int: ...
+    def clear(self) -> int:
+        """Drops all pages; how many. StoreError if a directory out of use keeps its own."""
     def verify(
         self, progress: Callable[[ScrubReport], bool | None] | None = None, bytes_per_s: int = 0
     ) -> ScrubReport:
@@ -297,7 +328,10 @@ class Store:
         Requests go first. `progress` is called after every page: False stops, and so does what
         it raises. `bytes_per_s` 0: as fast as the disk."""
     def flush(self) -> None:
-        """Returns when everything reported OK before the call survives power loss."""
+        """Returns when everything reported OK before the call survives power loss. StoreError
+        when a disk failed at that, or does not answer."""
     def stats(self) -> StoreStats: ...
     def close(self) -> None:
-        """Flushes, fails what is queued with CANCELLED, releases the lock. Idempotent."""
+        """Flushes, fails what is queued with CANCELLED, releases the locks. Idempotent. StoreError
+        when a disk does not answer in `close_timeout_s`: requests that run there keep their
+        memory, and this process the directory, until it does."""

@@ -145,8 +145,35 @@ void BindOptions(py::module_& module) {
       .def_readwrite("read_timeout_s", &StoreOptions::read_timeout_s)
       .def_readwrite("stall_timeout_s", &StoreOptions::stall_timeout_s)
       .def_readwrite("probe_interval_s", &StoreOptions::probe_interval_s)
+      .def_readwrite("open_timeout_s", &StoreOptions::open_timeout_s)
+      .def_readwrite("close_timeout_s", &StoreOptions::close_timeout_s)
       .def_readwrite("commit_interval_s", &StoreOptions::commit_interval_s)
       .def_readwrite("reserve_bytes", &StoreOptions::reserve_bytes);
+}
+
+void BindDirectoryStats(py::module_& module) {
+  py::class_<DirectoryStats>(module, "DirectoryStats")
+      .def_readonly("path", &DirectoryStats::path)
+      .def_readonly("is_open", &DirectoryStats::is_open)
+      .def_readonly("reads_in_use", &DirectoryStats::reads_in_use)
+      .def_readonly("writes_in_use", &DirectoryStats::writes_in_use)
+      .def_readonly("out_of_use_reason", &DirectoryStats::out_of_use_reason)
+      .def_readonly("direct_io", &DirectoryStats::direct_io)
+      .def_readonly("pages", &DirectoryStats::pages)
+      .def_readonly("capacity_pages", &DirectoryStats::capacity_pages)
+      .def_readonly("capacity_bytes", &DirectoryStats::capacity_bytes)
+      .def_readonly("used_bytes", &DirectoryStats::used_bytes)
+      .def_readonly("read_bytes", &DirectoryStats::read_bytes)
+      .def_readonly("written_bytes", &DirectoryStats::written_bytes)
+      .def_readonly("disk_read_bytes", &DirectoryStats::disk_read_bytes)
+      .def_readonly("disk_written_bytes", &DirectoryStats::disk_written_bytes)
+      .def_readonly("disk_written_bytes_last_day", &DirectoryStats::disk_written_bytes_last_day)
+      .def_readonly("lifetime_written_bytes", &DirectoryStats::lifetime_written_bytes)
+      .def_readonly("lifetime_disk_written_bytes", &DirectoryStats::lifetime_disk_written_bytes)
+      .def_readonly("lifetime_hit_bytes", &DirectoryStats::lifetime_hit_bytes)
+      .def_readonly("io_errors", &DirectoryStats::io_errors)
+      .def_readonly("reads_queued", &DirectoryStats::reads_queued)
+      .def_readonly("writes_queued", &DirectoryStats::writes_queued);
 }
 
 void BindStats(py::module_& module) {
@@ -177,7 +204,8 @@ void BindStats(py::module_& module) {
       .def_readonly("degraded", &StoreStats::degraded)
       .def_readonly("degraded_reason", &StoreStats::degraded_reason)
       .def_readonly("reads_queued", &StoreStats::reads_queued)
-      .def_readonly("writes_queued", &StoreStats::writes_queued);
+      .def_readonly("writes_queued", &StoreStats::writes_queued)
+      .def_readonly("directories", &StoreStats::directories);
 }
 
 template <typename Request>
@@ -216,6 +244,7 @@ void BindStoreClass(py::module_& module) {
 void BindStore(py::module_& module) {
   BindValues(module);
   BindOptions(module);
+  BindDirectoryStats(module);
   BindStats(module);
   BindStoreClass(module);
   // Ends the threads before the memory that they may be writing to goes away.

@@ -42,26 +42,26 @@ void Catalog::Restore(std::size_t directory, std::uint64_t slots_allocated,
       continue;
     }
     if (const auto other = index_.Find(record.key)) {
-      if (index_.at(*other).sequence > record.sequence) continue;
-      Forget(*other);
+      if (Of(*other).available || index_.at(*other).sequence > record.sequence) continue;
+      Drop(*other);
     }
     const SlotId slot = home.begin + static_cast<SlotId>(record.slot);
     if (index_.Holds(slot)) Forget(slot);
-    index_.Insert(slot, record.key, record.parent, record.sequence);
+    Insert(slot, record.key, record.parent, record.sequence);
   }
 }
 
-void Catalog::FinishRestore() {
+void Catalog::FinishRestore(std::size_t directory) {
   const std::lock_guard lock(mutex_);
-  for (Directory& home : directories_) {
-    home.slots_fresh = home.slots_allocated;
-    for (std::uint64_t slot = home.slots_allocated; slot-- > 0;) {
-      if (index_.Holds(home.begin + static_cast<SlotId>(slot))) continue;
-      if (slot + 1 == home.slots_fresh) {
-        home.slots_fresh = slot;
-      } else {
-        home.free.push_back(static_cast<std::uint32_t>(slot));
-      }
+  Directory& home = directories_[directory];
+  home.free.clear();
+  home.slots_fresh = home.slots_allocated;
+  for (std::uint64_t slot = home.slots_allocated; slot-- > 0;) {
+    if (index_.Holds(home.begin + static_cast<SlotId>(slot))) continue;
+    if (slot + 1 == home.slots_fresh) {
+      home.slots_fresh = slot;
+    } else {
+      home.free.push_back(static_cast<std::uint32_t>(slot));
     }
   }
 }
@@ -142,7 +142,7 @@ void Catalog::FinishWrite(const Placement& placement, const Key& key, const Key&
   Directory& home = directories_[placement.directory];
   const SlotId slot = home.begin + static_cast<SlotId>(placement.slot);
   if (const auto unseen = index_.Find(key)) Drop(*unseen);
-  index_.Insert(slot, key, parent, placement.sequence);
+  Insert(slot, key, parent, placement.sequence);
   --home.slots_writing;
   writing_.erase(key);
   home.pending.push_back(RecordOf(RecordKind::kPut, slot));
@@ -175,7 +175,7 @@ std::optional<std::uint64_t> Catalog::TakeVictim(std::size_t directory) {
   const auto victim = index_.Victim(directory);
   if (!victim) return std::nullopt;
   home.pending.push_back(RecordOf(RecordKind::kEvict, *victim));
-  index_.Remove(*victim);
+  Remove(*victim);
   ++evicted_;
   ++home.slots_writing;
   return *victim - home.begin;
@@ -229,10 +229,20 @@ std::optional<std::size_t> Catalog::BestVictim(std::span<const std::size_t> cand
   return index_.BestVictim(full);
 }
 
+void Catalog::Insert(SlotId slot, const Key& key, const Key& parent, std::uint64_t sequence) {
+  index_.Insert(slot, key, parent, sequence);
+  ++directories_[DirectoryOf(slot)].pages;
+}
+
+void Catalog::Remove(SlotId slot) {
+  index_.Remove(slot);
+  --directories_[DirectoryOf(slot)].pages;
+}
+
 void Catalog::Forget(SlotId slot) {
   Directory& home = directories_[DirectoryOf(slot)];
   const std::uint32_t readers = index_.at(slot).readers;
-  index_.Remove(slot);
+  Remove(slot);
   if (readers > 0) home.doomed.emplace(slot, readers);
 }
 
@@ -334,6 +344,11 @@ std::size_t Catalog::PendingCount(std::size_t directory) const {
   return directories_[directory].pending.size();
 }
 
+std::uint64_t Catalog::PagesIn(std::size_t directory) const {
+  const std::lock_guard lock(mutex_);
+  return directories_[directory].pages;
+}
+
 CatalogCounts Catalog::Counts() const {
   const std::lock_guard lock(mutex_);
   return {index_.size(), evicted_};
@@ -347,6 +362,7 @@ void Catalog::CheckIntegrity() const {
     for (std::uint64_t slot = 0; slot < home.slots_allocated; ++slot) {
       if (index_.Holds(home.begin + static_cast<SlotId>(slot))) ++held;
     }
+    if (held != home.pages) throw std::logic_error("pages of a directory are miscounted");
     const std::uint64_t fresh = home.slots_allocated - home.slots_fresh;
     const std::uint64_t known =
         held + home.free.size() + fresh + home.doomed.size() + home.slots_writing;

@@ -43,12 +43,12 @@ class Catalog {
   // One entry per directory: its most slots.
   explicit Catalog(const std::vector<std::uint64_t>& slots_max, Eviction eviction = Eviction::kLru);
 
-  // At start: what a directory's journal said, oldest use first. Of two slots with the same key
-  // the later write counts.
+  // A directory is out of sight at first. Restore: some of what its journal said, oldest use
+  // first; of two slots with the same key the later write counts, but a page in sight stays.
+  // FinishRestore, after all of it: what the directory does not hold is free.
   void Restore(std::size_t directory, std::uint64_t slots_allocated,
                std::span<const JournalRecord> records);
-  // After every directory's Restore: what they do not hold is free.
-  void FinishRestore();
+  void FinishRestore(std::size_t directory);
 
   // Takes a directory's pages out of sight and back.
   void SetAvailable(std::size_t directory, bool available);
@@ -104,6 +104,7 @@ class Catalog {
   std::size_t PendingCount(std::size_t directory) const;
 
   CatalogCounts Counts() const;
+  std::uint64_t PagesIn(std::size_t directory) const;
   // Throws std::logic_error when a slot is lost or counted twice. For tests and idle moments.
   void CheckIntegrity() const;
 
@@ -113,7 +114,8 @@ class Catalog {
     std::uint64_t slots_max = 0;
     std::uint64_t slots_allocated = 0;
     std::uint64_t slots_fresh = 0;  // allocated ones beyond this were never used
-    bool available = true;
+    std::uint64_t pages = 0;
+    bool available = false;
     std::vector<std::uint32_t> free;
     std::unordered_map<SlotId, std::uint32_t> doomed;  // readers left
     std::vector<JournalRecord> pending;
@@ -126,6 +128,8 @@ class Catalog {
   void MarkUsed(SlotId slot, bool was_read);
   std::optional<SlotId> FindAvailable(const Key& key) const;
   JournalRecord RecordOf(RecordKind kind, SlotId slot) const;
+  void Insert(SlotId slot, const Key& key, const Key& parent, std::uint64_t sequence);
+  void Remove(SlotId slot);
   // Takes the page out of the index; its slot is doomed while readers are at it, else free.
   void Drop(SlotId slot);
   void Forget(SlotId slot);

@@ -1,6 +1,8 @@
 #include "device.h"
 
+#include <algorithm>
 #include <cerrno>
+#include <iterator>
 
 #include "error.h"
 
@@ -11,6 +13,39 @@ bool IoStatus::IsNoSpace() const { return error_ == ENOSPC || error_ == EDQUOT; 
 std::string IoStatus::Text() const {
   if (error_ == kNotAFile) return "it is not a regular file";
   return IsShort() ? "the file is shorter than it should be" : ErrnoText(error_);
+}
+
+namespace {
+
+// Worn or gone, remounted read-only, full: not what a person got wrong in a profile.
+bool IsOfTheDisk(int error) {
+  constexpr int kErrors[] = {EIO,
+                             EROFS,
+                             ENOSPC,
+                             EDQUOT,
+                             ENXIO,
+                             ENODEV,
+                             ESTALE,
+                             ENOTCONN,
+                             ETIMEDOUT,
+                             ESHUTDOWN,
+                             EHOSTDOWN,
+                             EHOSTUNREACH,
+#if defined(__linux__)
+                             EUCLEAN,
+                             ENOMEDIUM,
+                             EREMOTEIO,
+#endif
+                             IoStatus::kShort};
+  return std::ranges::find(kErrors, error) != std::end(kErrors);
+}
+
+}  // namespace
+
+void IoStatus::Throw(const std::string& what) const {
+  const std::string sentence = "cannot " + what + ": " + Text();
+  if (IsOfTheDisk(error_)) throw DiskFailed(sentence);
+  throw StoreError(sentence);
 }
 
 IoStatus File::ReadInParts(std::span<iovec> pieces, std::uint64_t offset, const Progress& arrived) {

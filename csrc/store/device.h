@@ -27,6 +27,9 @@ class [[nodiscard]] IoStatus {
   bool IsShort() const { return error_ == kShort; }
   bool IsNoSpace() const;  // ENOSPC, EDQUOT
   std::string Text() const;
+  // Throws DiskFailed if the disk or its file system is at fault, else StoreError: "cannot " +
+  // `what` + the reason. For one that is not ok.
+  [[noreturn]] void Throw(const std::string& what) const;
 
  private:
   int error_ = 0;
@@ -86,6 +89,8 @@ class Device {
   virtual IoStatus List(std::vector<std::string>& names) = 0;
   // Bytes that an ordinary user may still take from the file system.
   virtual IoStatus FreeBytes(std::uint64_t& bytes) = 0;
+  // Whether files opened with kDirect do go past the page cache, as far as is known.
+  virtual bool IsDirect() const { return true; }
   // Fails when the path no longer leads to the directory that was opened (mount or folder gone).
   virtual IoStatus CheckPresent() = 0;
 };

@@ -21,33 +21,59 @@ std::chrono::nanoseconds Seconds(double seconds) {
 
 }  // namespace
 
-Lane::Lane(StoreShared& shared, std::size_t self, std::unique_ptr<Volume> volume)
-    : shared_(shared), self_(self), volume_(std::move(volume)) {
-  const StoreOptions& options = shared.options;
-  const SchedulerLimits limits{.reads = options.ReadDepthFor(shared.pages.page_bytes),
+// A scrub at work; closing waits for it.
+class Lane::Visit {
+ public:
+  explicit Visit(Lane& lane) : lane_(lane) {
+    const std::lock_guard lock(lane.wake_mutex_);
+    is_admitted_ = !lane.stopping_;
+    if (is_admitted_) ++lane.visitors_;
+  }
+  ~Visit() {
+    if (!is_admitted_) return;
+    const std::lock_guard lock(lane_.wake_mutex_);
+    --lane_.visitors_;
+    lane_.wake_.notify_all();
+  }
+  Visit(const Visit&) = delete;
+  Visit& operator=(const Visit&) = delete;
+
+  bool is_admitted() const { return is_admitted_; }
+
+ private:
+  Lane& lane_;
+  bool is_admitted_ = false;
+};
+
+Lane::Lane(std::shared_ptr<StoreShared> shared, std::size_t self, std::unique_ptr<Volume> volume)
+    : owned_(std::move(shared)), shared_(*owned_), self_(self), volume_(std::move(volume)) {
+  const StoreOptions& options = shared_.options;
+  const SchedulerLimits limits{.reads = options.ReadDepthFor(shared_.pages.page_bytes),
                                .writes = options.write_depth};
   TaskRunner& runner = *this;
   scheduler_ = std::make_unique<Scheduler>(runner, limits, [this] { return MakeIo(); });
   committer_ = std::thread([this] { CommitLoop(); });
 }
 
-Lane::~Lane() { Stop(); }
-
-void Lane::Stop() {
-  scheduler_->Stop();
-  {
-    const std::lock_guard lock(wake_mutex_);
-    stopping_ = true;
-  }
-  wake_.notify_all();
+Lane::~Lane() {
+  BeginStop();
   if (committer_.joinable()) committer_.join();
-  if (!CommitOnce() || !writes_in_use()) return;
-  // What fails now costs the order of use or a mark, and no page.
-  if (shared_.catalog.OrderChanged(self_)) {
-    (void)volume_->Compact(shared_.catalog, self_, shared_.next_sequence);
-  } else {
-    (void)volume_->CommitLastMark(shared_.next_sequence);
+}
+
+void Lane::BeginStop() {
+  scheduler_->BeginStop();
+  const std::lock_guard lock(wake_mutex_);
+  stopping_ = true;
+  wake_.notify_all();
+}
+
+bool Lane::WaitStopped(Clock::time_point deadline) {
+  {
+    std::unique_lock lock(wake_mutex_);
+    if (!wake_.wait_until(lock, deadline, [this] { return stopped_; })) return false;
   }
+  if (committer_.joinable()) committer_.join();
+  return true;
 }
 
 SlotHeader Lane::Expect(const Key& key, const Placement& placement) const {
@@ -66,13 +92,17 @@ void Lane::Run(const ReadTask& task, SlotIo& io) {
   shared_.completions.Push(task.ticket, CountRead(outcome));
 }
 
-ReadOutcome Lane::Scrub(const PageAtWork& page, std::span<const Piece> memory) {
+std::optional<Lane::Scrubbed> Lane::ScrubNext(std::uint64_t slot, std::span<const Piece> memory) {
+  const Visit visit(*this);
+  if (!visit.is_admitted()) return std::nullopt;
+  const auto page = shared_.catalog.BeginScrub(self_, slot);
+  if (!page) return std::nullopt;
   SlotIo io = MakeIo();
-  const SlotHeader wanted = Expect(page.key, page.placement);
-  const ReadOutcome outcome = io.Read(page.placement.slot, wanted, memory);
-  shared_.catalog.EndRead(page.placement, ShouldDrop(outcome));
+  const ReadOutcome outcome =
+      io.Read(page->placement.slot, Expect(page->key, page->placement), memory);
+  shared_.catalog.EndRead(page->placement, ShouldDrop(outcome));
   if (!outcome.ok()) (void)CountFailedRead(outcome);
-  return outcome;
+  return Scrubbed{page->placement.slot, outcome};
 }
 
 Status Lane::CountRead(const ReadOutcome& outcome) {
@@ -90,7 +120,7 @@ Status Lane::CountFailedRead(const ReadOutcome& outcome) {
     ++counters.corrupt[static_cast<std::size_t>(*outcome.corruption)];
     return Status::kCorrupt;
   }
-  ++counters.io_errors;
+  CountIoError();
   if (!IsCallersFault(outcome.io)) ReadFailed(outcome.io.Text());
   return Status::kIoError;
 }
@@ -160,17 +190,20 @@ SlotHeader Lane::MakeHeader(const WriteTask& task) {
 
 Status Lane::CountFailedWrite(const IoStatus& written) {
   if (written.IsNoSpace()) return Status::kNoRoom;
-  ++shared_.counters.io_errors;
+  CountIoError();
   if (!IsCallersFault(written)) WriteFailed(written.Text());
   return Status::kIoError;
 }
 
+void Lane::CountIoError() {
+  ++io_errors_;
+  ++shared_.counters.io_errors;
+}
+
 void Lane::WakeCommitter() {
-  {
-    const std::lock_guard lock(wake_mutex_);
-    written_ = true;
-  }
-  wake_.notify_one();
+  const std::lock_guard lock(wake_mutex_);
+  written_ = true;
+  wake_.notify_all();
 }
 
 std::optional<std::uint64_t> Lane::TakeSlot() {
@@ -196,23 +229,26 @@ std::optional<std::uint64_t> Lane::TakeGrown() {
 }
 
 std::optional<std::string> Lane::Flush() {
-  CommitOnce();
-  const std::lock_guard lock(commit_mutex_);
+  std::unique_lock lock(wake_mutex_);
+  const std::uint64_t wanted = ++flush_wanted_;
+  wake_.notify_all();
+  wake_.wait(lock, [&] { return flush_done_ >= wanted || commit_hangs_ || stopped_; });
+  if (flush_done_ < wanted && commit_hangs_) return NotDurable("the disk does not answer");
   return std::exchange(commit_failure_, std::nullopt);
 }
 
+std::string Lane::NotDurable(const std::string& why) const {
+  return "cannot make pages in " + volume_->spec().path + " durable: " + why;
+}
+
 bool Lane::CommitOnce() {
-  const std::lock_guard lock(commit_mutex_);
-  commit_begun_ = Clock::now().time_since_epoch().count();
   const IoStatus status = volume_->Commit(shared_.catalog, self_, shared_.next_sequence);
-  commit_begun_ = 0;
   if (status.ok()) return true;
-  ++shared_.counters.io_errors;
+  CountIoError();
   // Even for want of space: pages that cannot be made durable are not taken in.
   WriteFailed(status.Text());
-  if (!commit_failure_) {
-    commit_failure_ = "cannot make pages in " + volume_->spec().path + " durable: " + status.Text();
-  }
+  const std::lock_guard lock(wake_mutex_);
+  if (!commit_failure_) commit_failure_ = NotDurable(status.Text());
   return false;
 }
 
@@ -221,22 +257,49 @@ void Lane::CommitLoop() {
   const auto probe_interval = Seconds(shared_.options.probe_interval_s);
   int failed_probes = 0;
   std::unique_lock lock(wake_mutex_);
-  while (!stopping_) {
-    wake_.wait(lock, [this] { return stopping_ || written_ || !writes_in_use(); });
+  for (;;) {
+    wake_.wait(lock,
+               [this] { return stopping_ || written_ || IsFlushWanted() || !writes_in_use(); });
     const bool probes = !writes_in_use();
     const auto pause =
         probes ? probe_interval * (1 << std::min(failed_probes, kProbeDoublingsMax)) : interval;
-    wake_.wait_for(lock, pause, [this] { return stopping_; });
-    if (stopping_) return;
+    wake_.wait_for(lock, pause, [this] { return stopping_ || IsFlushWanted(); });
+    if (stopping_) break;
     written_ = false;
+    const std::uint64_t flush = flush_wanted_;
     lock.unlock();
+    committing_since_ = Clock::now().time_since_epoch().count();
     if (probes) {
       Probe();
       failed_probes = writes_in_use() ? 0 : failed_probes + 1;
     }
     const bool again = !CommitOnce();
+    committing_since_ = 0;
     lock.lock();
     written_ = written_ || again;
+    commit_hangs_ = false;
+    flush_done_ = flush;
+    wake_.notify_all();
+  }
+  lock.unlock();
+  CommitLast();
+  lock.lock();
+  stopped_ = true;
+  wake_.notify_all();
+}
+
+void Lane::CommitLast() {
+  scheduler_->Join();
+  {
+    std::unique_lock lock(wake_mutex_);
+    wake_.wait(lock, [this] { return visitors_ == 0; });
+  }
+  if (!CommitOnce() || !writes_in_use()) return;
+  // What fails now costs the order of use or a mark, and no page.
+  if (shared_.catalog.OrderChanged(self_)) {
+    (void)volume_->Compact(shared_.catalog, self_, shared_.next_sequence);
+  } else {
+    (void)volume_->CommitLastMark(shared_.next_sequence);
   }
 }
 
@@ -262,19 +325,22 @@ void Lane::WriteFailed(const std::string& why) {
 void Lane::FailQueued() {
   if (!reads_in_use()) scheduler_->FailQueuedReads(Status::kIoError);
   scheduler_->FailQueuedWrites(Status::kDropped);
-  {
-    const std::lock_guard lock(wake_mutex_);
-  }  // the committer is asleep, or will look
-  wake_.notify_one();
+  const std::lock_guard lock(wake_mutex_);  // the committer is asleep, or will look
+  wake_.notify_all();
 }
 
 void Lane::Watch(Clock::time_point now) {
   scheduler_->ExpireReads(now);
   const auto limit = Seconds(shared_.options.stall_timeout_s);
   const auto oldest = scheduler_->OldestRunning();
-  const Clock::time_point commit{Clock::duration(commit_begun_.load())};
+  const Clock::time_point commit{Clock::duration(committing_since_.load())};
   const bool stalled = oldest && now - *oldest > limit;
   const bool commit_stalled = commit != Clock::time_point{} && now - commit > limit;
+  if (commit_stalled) {
+    const std::lock_guard lock(wake_mutex_);
+    commit_hangs_ = committing_since_ != 0;
+    wake_.notify_all();
+  }
   if ((!stalled && !commit_stalled) || !reads_in_use()) return;
   if (!reads_.Open(Describe("reads and writes", "the disk does not answer"))) return;
   shared_.catalog.SetAvailable(self_, false);
@@ -290,6 +356,26 @@ void Lane::Probe() {
   reads_.Close();
   shared_.catalog.SetAvailable(self_, true);
   if (writes_.is_open() && volume_->ProbeWrite().ok() && CommitOnce()) writes_.Close();
+}
+
+DirectoryStats Lane::Stats() const {
+  DirectoryStats stats;
+  const Volume& volume = *volume_;
+  stats.path = volume.spec().path;
+  stats.is_open = true;
+  stats.reads_in_use = reads_in_use();
+  stats.writes_in_use = writes_in_use();
+  stats.out_of_use_reason = OutOfUseReason();
+  stats.direct_io = volume.is_direct();
+  stats.pages = shared_.catalog.PagesIn(self_);
+  stats.capacity_pages = volume.segments().slots_max();
+  stats.capacity_bytes = volume.spec().capacity_bytes;
+  stats.used_bytes = volume.UsedBytes();
+  volume.AddTraffic(stats);
+  stats.io_errors = io_errors_;
+  stats.reads_queued = reads_queued();
+  stats.writes_queued = writes_queued();
+  return stats;
 }
 
 }  // namespace kvtier

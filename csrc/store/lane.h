@@ -4,56 +4,36 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
-#include <numeric>
 #include <optional>
 #include <string>
 #include <thread>
 
-#include "admission.h"
 #include "breaker.h"
-#include "catalog.h"
-#include "completions.h"
-#include "counters.h"
-#include "options.h"
 #include "scheduler.h"
+#include "stats.h"
+#include "store_shared.h"
 #include "volume.h"
 
 namespace kvtier {
-
-// What the directories of one store share.
-struct StoreShared {
-  StoreShared(const StoreOptions& with, const PageGeometry& of,
-              const std::vector<std::uint64_t>& slots_max)
-      : options(with),
-        pages(of),
-        catalog(slots_max, with.eviction),
-        admission(with.admission,
-                  std::accumulate(slots_max.begin(), slots_max.end(), std::uint64_t{0})) {}
-
-  const StoreOptions options;
-  const PageGeometry pages;
-  Catalog catalog;
-  Admission admission;
-  Completions completions;
-  Counters counters;
-  std::atomic<std::uint64_t> next_sequence{1};
-  std::atomic<std::size_t> writes_waiting{0};  // accepted and not yet ended
-};
 
 // One directory at work: does the reads and writes that the store hands it, and makes what was
 // written durable from a thread of its own. Thread-safe.
 class Lane : private TaskRunner {
  public:
-  Lane(StoreShared& shared, std::size_t self, std::unique_ptr<Volume> volume);
+  Lane(std::shared_ptr<StoreShared> shared, std::size_t self, std::unique_ptr<Volume> volume);
   ~Lane() override;
 
   Volume& volume() { return *volume_; }
 
   void Submit(std::vector<ReadTask> tasks) { scheduler_->Submit(std::move(tasks)); }
   void Submit(WriteTask task) { scheduler_->Submit(std::move(task)); }
-  // Reads a page that Catalog::BeginScrub gave into `memory`, and compares it; ends the reading.
-  // In the caller's thread.
-  ReadOutcome Scrub(const PageAtWork& page, std::span<const Piece> memory);
+  // Reads the first page in `slot` or after it into `memory`, and compares it. In the caller's
+  // thread. Nothing when there is none, or the directory is out of use or being closed.
+  struct Scrubbed {
+    std::uint64_t slot;
+    ReadOutcome outcome;
+  };
+  std::optional<Scrubbed> ScrubNext(std::uint64_t slot, std::span<const Piece> memory);
   // Ends reads past their deadline and takes a stalled directory out of use.
   void Watch(Clock::time_point now);
   std::size_t reads_queued() const { return scheduler_->reads_queued(); }
@@ -66,13 +46,20 @@ class Lane : private TaskRunner {
   std::string OutOfUseReason() const;
 
   // Makes everything written so far durable. The sentence of the first failure since the last
-  // Flush, if there was one.
+  // Flush, if there was one. Does not wait for a disk that does not answer.
   std::optional<std::string> Flush();
 
-  // Cancels what is queued, ends what runs, flushes, and stops the threads.
-  void Stop();
+  // Cancels what is queued; then ends what runs, flushes, and stops the threads.
+  void BeginStop();
+  // After BeginStop. False if that has not ended by `deadline`: the disk hangs. Then the lane must
+  // be kept until it does.
+  bool WaitStopped(Clock::time_point deadline);
+
+  DirectoryStats Stats() const;
 
  private:
+  class Visit;
+
   void Run(const ReadTask& task, SlotIo& io) override;
   void Run(const WriteTask& task, SlotIo& io) override;
   void Fail(const ReadTask& task, Status status) override;
@@ -85,6 +72,7 @@ class Lane : private TaskRunner {
   bool ShouldDrop(const ReadOutcome& outcome) const;
   SlotHeader MakeHeader(const WriteTask& task);
   Status CountFailedWrite(const IoStatus& written);
+  void CountIoError();
   void WakeCommitter();
   void EndWrite(const WriteTask& task, Status status);
   Status WritePage(const WriteTask& task, SlotIo& io);
@@ -92,6 +80,9 @@ class Lane : private TaskRunner {
   std::optional<std::uint64_t> TakeGrown();
   bool CommitOnce();
   void CommitLoop();
+  void CommitLast();
+  std::string NotDurable(const std::string& why) const;
+  bool IsFlushWanted() const { return flush_done_ < flush_wanted_; }
 
   void ReadFailed(const std::string& why);
   void WriteFailed(const std::string& why);
@@ -100,6 +91,7 @@ class Lane : private TaskRunner {
   void Probe();
   std::string Describe(const char* what, const std::string& why) const;
 
+  const std::shared_ptr<StoreShared> owned_;
   StoreShared& shared_;
   const std::size_t self_;
   const std::unique_ptr<Volume> volume_;
@@ -109,15 +101,20 @@ class Lane : private TaskRunner {
 
   Breaker reads_;
   Breaker writes_;
+  std::atomic<std::uint64_t> io_errors_{0};
 
-  std::atomic<Clock::rep> commit_begun_{0};    // 0: none runs
-  std::mutex commit_mutex_;                    // one commit at a time
-  std::optional<std::string> commit_failure_;  // guarded by commit_mutex_
+  // When the committer began with the disk; 0: it is not at it.
+  std::atomic<Clock::rep> committing_since_{0};
 
-  std::mutex wake_mutex_;
+  mutable std::mutex wake_mutex_;  // guards the next seven
   std::condition_variable wake_;
-  bool written_ = false;  // guarded by wake_mutex_, like the next
+  bool written_ = false;
   bool stopping_ = false;
+  bool stopped_ = false;
+  bool commit_hangs_ = false;
+  int visitors_ = 0;  // scrubs at work
+  std::uint64_t flush_wanted_ = 0, flush_done_ = 0;
+  std::optional<std::string> commit_failure_;
 
   std::unique_ptr<Scheduler> scheduler_;
   std::thread committer_;

@@ -48,6 +48,10 @@ void StoreOptions::Validate() const {
           std::to_string(read_timeout_s), "above 0 and up to 3600 seconds");
   Require(stall_timeout_s > 0 && stall_timeout_s <= kSecondsMax, "stall_timeout_s",
           std::to_string(stall_timeout_s), "above 0 and up to 3600 seconds");
+  Require(open_timeout_s > 0 && open_timeout_s <= kSecondsMax, "open_timeout_s",
+          std::to_string(open_timeout_s), "above 0 and up to 3600 seconds");
+  Require(close_timeout_s >= 0 && close_timeout_s <= kSecondsMax, "close_timeout_s",
+          std::to_string(close_timeout_s), "0 to 3600 seconds");
   Require(probe_interval_s > 0 && probe_interval_s <= kSecondsMax, "probe_interval_s",
           std::to_string(probe_interval_s), "above 0 and up to 3600 seconds");
   Require(commit_interval_s >= 0 && commit_interval_s <= kSecondsMax, "commit_interval_s",

@@ -32,8 +32,13 @@ struct StoreOptions {
   double read_timeout_s = 10.0;
   // A read, write or sync that runs longer takes its directory out of use until it is seen to work.
   double stall_timeout_s = 5.0;
-  // How long after that the directory is tried again; doubled up to 32 times while it fails.
+  // How long after that, or after it could not be opened, the directory is tried again; doubled up
+  // to 32 times while it fails.
   double probe_interval_s = 1.0;
+  // A directory that takes longer to open joins the store whenever it is ready.
+  double open_timeout_s = 60.0;
+  // Close waits no longer than this for a disk that does not answer.
+  double close_timeout_s = 30.0;
   // What a put that was reported may take to become durable by itself.
   double commit_interval_s = 0.5;
   Eviction eviction = Eviction::kLru;

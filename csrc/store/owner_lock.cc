@@ -11,6 +11,7 @@
 #include <fstream>
 #include <thread>
 
+#include "device.h"
 #include "error.h"
 #include "format.h"
 
@@ -66,7 +67,7 @@ std::string OwnerLock::HolderOf(const std::string& directory) {
 OwnerLock::OwnerLock(const std::string& directory) {
   const std::string path = directory + "/" + kLockName;
   fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
-  if (fd_ < 0) throw StoreError("cannot open " + path + ": " + ErrnoText(errno));
+  if (fd_ < 0) IoStatus(errno).Throw("open " + path);
   if (!TakeLock(fd_)) {
     const int error = errno;
     const std::string holder = ReadHolder(fd_);
@@ -74,7 +75,7 @@ OwnerLock::OwnerLock(const std::string& directory) {
     if (error == EWOULDBLOCK) {
       throw StoreError("the store " + directory + " is in use by " + holder);
     }
-    throw StoreError("cannot lock " + path + ": " + ErrnoText(error));
+    IoStatus(error).Throw("lock " + path);
   }
   const std::string text = DescribeThisProcess();
   const bool written = ::ftruncate(fd_, 0) == 0 && ::pwrite(fd_, text.data(), text.size(), 0) ==

@@ -19,8 +19,8 @@ namespace {
 
 class PosixDevice : public Device {
  public:
-  PosixDevice(std::string path, const PosixOpener& opener)
-      : path_(std::move(path)), fd_(opener.directory_fd), opener_(opener) {}
+  PosixDevice(std::string path, int fd, bool uses_uring, bool is_read_only)
+      : path_(std::move(path)), fd_(fd), opener_(fd, uses_uring, is_read_only) {}
   ~PosixDevice() override { ::close(fd_); }
 
   IoStatus Open(const std::string& name, Access access, bool create,
@@ -63,6 +63,8 @@ class PosixDevice : public Device {
     return {};
   }
 
+  bool IsDirect() const override { return opener_.is_direct(); }
+
   IoStatus CheckPresent() override {
     struct stat opened{}, named{};
     if (::fstat(fd_, &opened) != 0 || ::stat(path_.c_str(), &named) != 0) return IoStatus(errno);
@@ -73,7 +75,7 @@ class PosixDevice : public Device {
  private:
   const std::string path_;
   const int fd_;
-  const PosixOpener opener_;
+  PosixOpener opener_;
 };
 
 }  // namespace
@@ -90,7 +92,7 @@ void MakeDirectory(const std::string& path) {
   const fs::path parent = fs::path(path).parent_path();
   if (!parent.empty()) fs::create_directories(parent, error);
   if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) {
-    throw StoreError("cannot create " + path + ": " + ErrnoText(errno));
+    IoStatus(errno).Throw("create " + path);
   }
 }
 
@@ -98,7 +100,7 @@ namespace {
 
 int OpenDirectory(const std::string& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-  if (fd < 0) throw StoreError("cannot open the directory " + path + ": " + ErrnoText(errno));
+  if (fd < 0) IoStatus(errno).Throw("open the directory " + path);
   return fd;
 }
 
@@ -106,17 +108,15 @@ int OpenDirectory(const std::string& path) {
 
 std::unique_ptr<Device> OpenPosixDevice(const std::string& path, IoEngine engine) {
   const int fd = OpenDirectory(path);
-  auto device = std::make_unique<PosixDevice>(
-      path, PosixOpener{.directory_fd = fd, .uses_uring = engine == IoEngine::kIoUring});
+  auto device = std::make_unique<PosixDevice>(path, fd, engine == IoEngine::kIoUring, false);
   if (::faccessat(fd, ".", R_OK | W_OK | X_OK, AT_EACCESS) != 0) {
-    throw StoreError("no permission to read and write " + path + ": " + ErrnoText(errno));
+    IoStatus(errno).Throw("read and write " + path);
   }
   return device;
 }
 
 std::unique_ptr<Device> OpenReadOnlyDevice(const std::string& path) {
-  return std::make_unique<PosixDevice>(
-      path, PosixOpener{.directory_fd = OpenDirectory(path), .is_read_only = true});
+  return std::make_unique<PosixDevice>(path, OpenDirectory(path), false, true);
 }
 
 }  // namespace kvtier

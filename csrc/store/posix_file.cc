@@ -6,6 +6,7 @@
 
 #include <cerrno>
 
+#include "align.h"
 #include "parts.h"
 #include "transfer.h"
 #include "uring.h"
@@ -118,20 +119,41 @@ class PosixFile : public File {
 
 }  // namespace
 
+int PosixOpener::OpenAt(const std::string& name, int flags) const {
+  return ::openat(directory_fd_, name.c_str(), flags, 0600);
+}
+
+// -1 when the file cannot be opened like this. Some file systems take the flag and then refuse the
+// transfers, or want blocks larger than ours: the first file that has a block tells.
+int PosixOpener::OpenDirect(const std::string& name, int flags) {
+  if (direct_ == Direct::kRefused) {
+    errno = EINVAL;
+    return -1;
+  }
+  const int fd = OpenAt(name, flags | kDirectFlag);
+  if (fd < 0) {
+    if (errno == EINVAL) direct_ = Direct::kRefused;
+    return -1;
+  }
+  if (direct_ == Direct::kWorks) return fd;
+  alignas(kBlockBytes) std::byte block[kBlockBytes];
+  const ssize_t moved = ::pread(fd, block, sizeof block, 0);
+  if (moved > 0) direct_ = Direct::kWorks;
+  if (moved >= 0 || errno != EINVAL) return fd;
+  direct_ = Direct::kRefused;
+  ::close(fd);
+  errno = EINVAL;
+  return -1;
+}
+
 IoStatus PosixOpener::Open(const std::string& name, Access access, bool create,
-                           std::unique_ptr<File>& file) const {
+                           std::unique_ptr<File>& file) {
   // Without O_NONBLOCK a FIFO in a file's place would keep us waiting for its other end.
-  const int flags = (is_read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK |
+  const int flags = (is_read_only_ ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK |
                     (create ? O_CREAT : 0);
-  bool drops_behind = false;
-  int fd = -1;
-  if (access == Access::kDirect) {
-    fd = ::openat(directory_fd, name.c_str(), flags | kDirectFlag, 0600);
-    drops_behind = fd < 0 && errno == EINVAL;
-  }
-  if (access == Access::kBuffered || drops_behind) {
-    fd = ::openat(directory_fd, name.c_str(), flags, 0600);
-  }
+  int fd = access == Access::kDirect ? OpenDirect(name, flags) : OpenAt(name, flags);
+  const bool drops_behind = access == Access::kDirect && fd < 0 && errno == EINVAL;
+  if (drops_behind) fd = OpenAt(name, flags);
   if (fd < 0) return IoStatus(errno);
   struct stat status{};
   if (::fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) {
@@ -141,7 +163,7 @@ IoStatus PosixOpener::Open(const std::string& name, Access access, bool create,
 #if defined(__APPLE__)
   if (access == Access::kDirect) ::fcntl(fd, F_NOCACHE, 1);
 #endif
-  file = std::make_unique<PosixFile>(fd, drops_behind, access == Access::kDirect && uses_uring);
+  file = std::make_unique<PosixFile>(fd, drops_behind, access == Access::kDirect && uses_uring_);
   return {};
 }
 

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include "error.h"
 #include "store.h"
 
 namespace kvtier {
@@ -33,7 +34,13 @@ void ProcessStores::CloseAll() {
     stores = stores_;
   }
   for (const auto& weak : stores) {
-    if (const auto store = weak.lock()) store->Close();
+    const auto store = weak.lock();
+    if (!store) continue;
+    try {
+      store->Close();
+    } catch (const StoreError&) {
+      // A disk that hangs: the others are closed all the same.
+    }
   }
 }
 

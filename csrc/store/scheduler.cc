@@ -14,7 +14,10 @@ Scheduler::Scheduler(TaskRunner& runner, const SchedulerLimits& limits,
   }
 }
 
-Scheduler::~Scheduler() { Stop(); }
+Scheduler::~Scheduler() {
+  BeginStop();
+  Join();
+}
 
 void Scheduler::Submit(std::vector<ReadTask> tasks) {
   std::size_t wanted = 0;
@@ -69,16 +72,19 @@ void Scheduler::FailQueuedReads(Status status) { FailAll(reads_, status); }
 
 void Scheduler::FailQueuedWrites(Status status) { FailAll(writes_, status); }
 
-void Scheduler::Stop() {
+void Scheduler::BeginStop() {
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
   }
   work_.notify_all();
-  for (std::thread& thread : threads_) thread.join();
-  threads_.clear();
   FailQueuedReads(Status::kCancelled);
   FailQueuedWrites(Status::kCancelled);
+}
+
+void Scheduler::Join() {
+  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
 }
 
 std::size_t Scheduler::reads_queued() const {

@@ -66,8 +66,10 @@ class Scheduler {
   // End everything that is queued.
   void FailQueuedReads(Status status);
   void FailQueuedWrites(Status status);
-  // Ends what is queued as cancelled, lets what runs end, and joins the threads.
-  void Stop();
+  // Ends what is queued, and what comes later, as cancelled.
+  void BeginStop();
+  // After BeginStop: waits for what runs, and ends the threads.
+  void Join();
 
   // When the longest running of the tasks at work was begun; nothing when none is.
   std::optional<Clock::time_point> OldestRunning() const;

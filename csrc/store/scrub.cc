@@ -7,7 +7,7 @@
 #include <thread>
 #include <vector>
 
-#include "lane.h"
+#include "lanes.h"
 #include "store.h"
 
 namespace kvtier {
@@ -59,23 +59,6 @@ void Count(const ReadOutcome& outcome, std::uint64_t page_bytes, ScrubReport& re
 
 }  // namespace
 
-// False when the directory has no page in `slot` or after it.
-bool Store::ScrubNext(std::size_t directory, std::uint64_t& slot, std::span<const Piece> memory,
-                      ScrubReport& report) {
-  const std::shared_lock lock(lanes_mutex_);
-  if (closed_) {
-    report.stopped = true;
-    return false;
-  }
-  Lane& lane = *lanes_[directory];
-  YieldToReads(lane);
-  const auto page = shared_->catalog.BeginScrub(directory, slot);
-  if (!page) return false;
-  slot = page->placement.slot + 1;
-  Count(lane.Scrub(*page, memory), page_bytes(), report);
-  return true;
-}
-
 ScrubReport Store::Scrub(const ScrubProgress& progress, const ScrubOptions& options) {
   RequireUsable();
   ScrubReport report;
@@ -83,13 +66,20 @@ ScrubReport Store::Scrub(const ScrubProgress& progress, const ScrubOptions& opti
   const Pace pace(options.bytes_per_s);
   BlockBuffer buffer;
   const std::vector<Piece> memory{{buffer.Get(page_bytes()).data(), page_bytes()}};
-  for (std::size_t i = 0; i < directories_ && !report.stopped; ++i) {
-    std::uint64_t slot = 0;
-    while (!report.stopped && ScrubNext(i, slot, memory, report)) {
+  for (std::size_t i = 0; i < directories_.size() && !report.stopped; ++i) {
+    const auto lane = lanes_->At(i);
+    std::uint64_t next_slot = 0;
+    while (lane && !report.stopped) {
+      YieldToReads(*lane);
+      const auto scrubbed = lane->ScrubNext(next_slot, memory);
+      if (!scrubbed) break;
+      next_slot = scrubbed->slot + 1;
+      Count(scrubbed->outcome, page_bytes(), report);
       do {
         report.stopped = closed_ || !progress(report);
       } while (!report.stopped && !pace.Allows(report.bytes));
     }
+    report.stopped = report.stopped || closed_;
   }
   const std::uint64_t seen = report.pages + report.unreadable;
   if (!report.stopped) report.skipped = report.pages_total - std::min(report.pages_total, seen);

@@ -4,14 +4,16 @@
 
 #include <algorithm>
 #include <chrono>
-#include <set>
 #include <stdexcept>
 #include <unordered_map>
+#include <utility>
 
 #include "error.h"
-#include "lane.h"
-#include "posix_device.h"
+#include "lanes.h"
+#include "open_directory.h"
+#include "opener.h"
 #include "process_stores.h"
+#include "store_shared.h"
 
 namespace kvtier {
 namespace {
@@ -31,27 +33,26 @@ void ValidatePages(const PageGeometry& pages) {
   }
 }
 
-std::unique_ptr<Volume> OpenVolume(const DirectorySpec& spec, const PageGeometry& pages,
-                                   const StoreOptions& options) {
-  if (spec.path.empty()) throw StoreError("a store's directory has no path");
-  MakeDirectory(spec.path);
-  auto device = options.open_device ? options.open_device(spec.path)
-                                    : OpenPosixDevice(spec.path, options.EngineInUse());
-  auto lock = std::make_unique<OwnerLock>(spec.path);
-  return std::make_unique<Volume>(spec, pages, std::move(device), std::move(lock));
-}
-
-std::vector<std::unique_ptr<Volume>> OpenVolumes(const std::vector<DirectorySpec>& directories,
-                                                 const PageGeometry& pages,
-                                                 const StoreOptions& options) {
+std::vector<std::uint64_t> SlotsMax(const std::vector<DirectorySpec>& directories,
+                                    const PageGeometry& pages, const StoreOptions& options) {
   options.Validate();
   ValidatePages(pages);
   if (directories.empty()) throw StoreError("a store needs one directory at least");
-  std::vector<std::unique_ptr<Volume>> volumes;
+  std::vector<std::uint64_t> slots;
   for (const DirectorySpec& spec : directories) {
-    volumes.push_back(OpenVolume(spec, pages, options));
+    ValidateDirectory(spec, pages);
+    slots.push_back(SlotsFor(spec.capacity_bytes, SlotBytes(pages.page_bytes)));
   }
-  return volumes;
+  return slots;
+}
+
+Clock::duration Seconds(double seconds) {
+  return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+}
+
+// Threads that hang in a disk use what a lane has: it goes when they have ended.
+void LetGoLater(std::shared_ptr<Lane> lane) {
+  std::thread([lane = std::move(lane)]() mutable { lane.reset(); }).detach();
 }
 
 }  // namespace
@@ -69,43 +70,80 @@ std::shared_ptr<Store> Store::Open(const std::vector<DirectorySpec>& directories
 
 Store::Store(const std::vector<DirectorySpec>& directories, const PageGeometry& pages,
              const StoreOptions& options)
-    : process_(::getpid()), directories_(directories.size()) {
-  auto volumes = OpenVolumes(directories, pages, options);
-  std::vector<std::uint64_t> slots_max;
-  for (const auto& volume : volumes) slots_max.push_back(volume->segments().slots_max());
-  shared_ = std::make_unique<StoreShared>(options, pages, slots_max);
-  Recover(volumes);
-  for (std::size_t i = 0; i < volumes.size(); ++i) {
-    routed_.push_back(0);
-    lanes_.push_back(std::make_unique<Lane>(*shared_, i, std::move(volumes[i])));
-  }
+    : process_(::getpid()),
+      directories_(directories),
+      lanes_(std::make_shared<Lanes>(directories.size())),
+      slots_max_(SlotsMax(directories, pages, options)),
+      routed_(directories.size()),
+      routes_(directories.size()) {
+  shared_ = std::make_shared<StoreShared>(options, pages, slots_max_);
+  OpenDirectories();
   monitor_ = std::make_unique<std::thread>([this] { Monitor(); });
 }
 
-Store::~Store() { Close(); }
-
-void Store::Recover(std::span<const std::unique_ptr<Volume>> volumes) {
-  const auto begun = Clock::now();
-  std::uint64_t sequence = 0;
-  for (std::size_t i = 0; i < volumes.size(); ++i) {
-    const std::vector<JournalRecord> records = volumes[i]->Recover();
-    for (const JournalRecord& record : records) sequence = std::max(sequence, record.sequence);
-    shared_->catalog.Restore(i, volumes[i]->segments().slots_allocated(), records);
+Store::~Store() {
+  try {
+    Close();
+  } catch (const StoreError&) {
+    // A disk that hangs: nobody is left to be told.
   }
-  shared_->catalog.FinishRestore();
-  // Writes that a crash kept from the journal had numbers as well; none of them comes again.
-  constexpr std::uint64_t kSequenceGap = 1 << 24;
-  shared_->next_sequence = sequence + kSequenceGap;
-  for (std::size_t i = 0; i < volumes.size(); ++i) {
-    if (!volumes[i]->NeedsCompaction()) continue;
-    const IoStatus status = volumes[i]->Compact(shared_->catalog, i, shared_->next_sequence);
-    if (!status.ok()) {
-      throw StoreError("cannot write the journal in " + volumes[i]->spec().path + ": " +
-                       status.Text());
+}
+
+void Store::OpenDirectories() {
+  const auto begun = Clock::now();
+  const StoreOptions& options = shared_->options;
+  for (const DirectorySpec& spec : directories_) {
+    openers_.push_back(std::make_unique<Opener>(
+        [spec, shared = shared_] { return OpenDirectory(spec, shared->pages, shared->options); },
+        Seconds(options.probe_interval_s)));
+  }
+  try {
+    RequireOpenings(begun + Seconds(options.open_timeout_s));
+    for (std::size_t i = 0; i < openers_.size(); ++i) {
+      openers_[i]->DeliverTo([shared = shared_, lanes = lanes_, i](OpenedDirectory opened) {
+        Join(shared, lanes, i, std::move(opened));
+      });
     }
+  } catch (...) {
+    for (const auto& opener : openers_) opener->Stop(Clock::now());
+    throw;
   }
   recovered_pages_ = shared_->catalog.Counts().pages;
   recovery_s_ = std::chrono::duration<double>(Clock::now() - begun).count();
+}
+
+void Store::RequireOpenings(Clock::time_point deadline) const {
+  const Opener* failed = nullptr;
+  bool any_open = false;
+  for (const auto& opener : openers_) {
+    const Opener::State state = opener->WaitForFirstTry(deadline);
+    if (state == Opener::State::kRefused) opener->Rethrow();
+    if (state == Opener::State::kOpened) any_open = true;
+    if (state != Opener::State::kOpened && failed == nullptr) failed = opener.get();
+  }
+  if (!any_open) failed->Rethrow();
+}
+
+void Store::Join(const std::shared_ptr<StoreShared>& shared, const std::shared_ptr<Lanes>& lanes,
+                 std::size_t directory, OpenedDirectory opened) {
+  // Writes that a crash kept from the journal had numbers as well; none of them comes again.
+  constexpr std::uint64_t kSequenceGap = 1 << 24;
+  const std::uint64_t first = opened.pages.sequence_max + kSequenceGap;
+  std::uint64_t next = shared->next_sequence;
+  while (next < first && !shared->next_sequence.compare_exchange_weak(next, first)) {
+  }
+  // In stretches: others use the catalog meanwhile.
+  constexpr std::size_t kStretch = 4096;
+  const std::uint64_t slots = opened.volume->segments().slots_allocated();
+  std::span<const JournalRecord> left(opened.pages.puts);
+  do {
+    const auto stretch = left.first(std::min(kStretch, left.size()));
+    shared->catalog.Restore(directory, slots, stretch);
+    left = left.subspan(stretch.size());
+  } while (!left.empty());
+  shared->catalog.FinishRestore(directory);
+  lanes->Add(directory, std::make_shared<Lane>(shared, directory, std::move(opened.volume)));
+  shared->catalog.SetAvailable(directory, true);
 }
 
 void Store::RequireUsable() const {
@@ -142,33 +180,35 @@ std::size_t Store::LongestPrefix(std::span<const Key> keys) const {
 }
 
 void Store::Submit(std::vector<GetRequest> batch) {
-  const std::shared_lock lock(lanes_mutex_);
   RequireUsable();
   for (const GetRequest& request : batch) RequireWholePage(request.pieces);
-  const auto timeout = std::chrono::duration<double>(shared_->options.read_timeout_s);
-  const auto deadline = Clock::now() + std::chrono::duration_cast<Clock::duration>(timeout);
+  const auto deadline = Clock::now() + Seconds(shared_->options.read_timeout_s);
+  const auto lanes = lanes_->All();
   std::unordered_map<std::size_t, std::vector<ReadTask>> by_directory;
   for (GetRequest& request : batch) {
     const auto placement = shared_->catalog.BeginRead(request.key);
     if (!placement) {
       ++shared_->counters.misses;
       shared_->completions.Push(request.ticket, Status::kMiss);
-      continue;
+    } else if (!lanes[placement->directory]) {  // closed this moment
+      shared_->catalog.EndRead(*placement, false);
+      shared_->completions.Push(request.ticket, Status::kCancelled);
+    } else {
+      by_directory[placement->directory].push_back(
+          {request.ticket, request.key, std::move(request.pieces), *placement, deadline});
     }
-    by_directory[placement->directory].push_back(
-        {request.ticket, request.key, std::move(request.pieces), *placement, deadline});
   }
-  for (auto& [directory, tasks] : by_directory) lanes_[directory]->Submit(std::move(tasks));
+  for (auto& [directory, tasks] : by_directory) lanes[directory]->Submit(std::move(tasks));
 }
 
 void Store::Submit(std::vector<PutRequest> batch) {
-  const std::shared_lock lock(lanes_mutex_);
   RequireUsable();
   for (const PutRequest& request : batch) RequireWholePage(request.pieces);
-  for (PutRequest& request : batch) SubmitOne(std::move(request));
+  const auto lanes = lanes_->All();
+  for (PutRequest& request : batch) SubmitOne(std::move(request), lanes);
 }
 
-void Store::SubmitOne(PutRequest request) {
+void Store::SubmitOne(PutRequest request, std::span<const std::shared_ptr<Lane>> lanes) {
   if (!shared_->catalog.BeginWrite(request.key)) {
     shared_->completions.Push(request.ticket, Status::kAlreadyPresent);
     return;
@@ -180,7 +220,7 @@ void Store::SubmitOne(PutRequest request) {
     return;
   }
   const bool has_room = shared_->writes_waiting.fetch_add(1) < shared_->options.write_queue;
-  const auto directory = has_room ? ChooseDirectory() : std::nullopt;
+  const auto directory = has_room ? ChooseDirectory(lanes) : std::nullopt;
   if (!directory) {
     --shared_->writes_waiting;
     shared_->catalog.AbandonWrite(request.key);
@@ -188,33 +228,52 @@ void Store::SubmitOne(PutRequest request) {
     shared_->completions.Push(request.ticket, Status::kDropped);
     return;
   }
-  lanes_[*directory]->Submit(
+  lanes[*directory]->Submit(
       WriteTask{request.ticket, request.key, request.parent, std::move(request.pieces)});
 }
 
 // By capacity, so that pages stay as long in one directory as in another; once all are full, where
-// the page lies that should go. Another one if that lags behind. Nothing when none takes writes.
-std::optional<std::size_t> Store::ChooseDirectory() {
+// the page lies that should go. Another one if that lags behind, so that each writes as fast as it
+// can. Nothing when none takes writes.
+std::optional<std::size_t> Store::ChooseDirectory(std::span<const std::shared_ptr<Lane>> lanes) {
+  const std::lock_guard lock(route_mutex_);
+  UpdateRoutes(lanes);
   std::optional<std::size_t> next, shortest;
   std::vector<std::size_t> in_use;
-  const std::lock_guard lock(route_mutex_);
-  for (std::size_t i = 0; i < lanes_.size(); ++i) {
-    if (!lanes_[i]->writes_in_use()) continue;
+  std::vector<std::size_t> queued(lanes.size());
+  for (std::size_t i = 0; i < lanes.size(); ++i) {
+    if (!routes_[i]) continue;
     in_use.push_back(i);
+    queued[i] = lanes[i]->writes_queued();
     if (!next || RoutedShare(i) < RoutedShare(*next)) next = i;
-    if (!shortest || lanes_[i]->writes_queued() < lanes_[*shortest]->writes_queued()) shortest = i;
+    if (!shortest || queued[i] < queued[*shortest]) shortest = i;
   }
   if (!next) return std::nullopt;
   if (const auto victims = shared_->catalog.BestVictim(in_use)) next = victims;
-  const std::size_t lag = lanes_[*next]->writes_queued() - lanes_[*shortest]->writes_queued();
-  if (lag > kLagMax) next = shortest;
+  if (queued[*next] - queued[*shortest] > kLagMax) next = shortest;
   ++routed_[*next];
   return next;
 }
 
+// Which directories take writes now. One that was away does not make up for what it missed: all
+// writes would go there until it had.
+void Store::UpdateRoutes(std::span<const std::shared_ptr<Lane>> lanes) {
+  std::optional<double> least;
+  for (std::size_t i = 0; i < lanes.size(); ++i) {
+    if (routes_[i]) least = std::min(least.value_or(RoutedShare(i)), RoutedShare(i));
+  }
+  for (std::size_t i = 0; i < lanes.size(); ++i) {
+    const bool takes_writes = lanes[i] && lanes[i]->writes_in_use();
+    if (takes_writes && !routes_[i] && least) {
+      const double missed = *least * static_cast<double>(slots_max_[i]);
+      routed_[i] = std::max(routed_[i], static_cast<std::uint64_t>(missed));
+    }
+    routes_[i] = takes_writes;
+  }
+}
+
 double Store::RoutedShare(std::size_t directory) const {
-  const auto slots = lanes_[directory]->volume().segments().slots_max();
-  return static_cast<double>(routed_[directory]) / static_cast<double>(slots);
+  return static_cast<double>(routed_[directory]) / static_cast<double>(slots_max_[directory]);
 }
 
 void Store::Touch(std::span<const Key> keys) {
@@ -241,15 +300,19 @@ std::size_t Store::Clear() {
   RequireUsable();
   const std::size_t count = shared_->catalog.Clear();
   Flush();
+  for (std::size_t i = 0; i < directories_.size(); ++i) {
+    if (lanes_->At(i)) continue;
+    throw StoreError(directories_[i].path + " keeps its pages: " + openers_[i]->WhyNotOpen());
+  }
   return count;
 }
 
 void Store::Flush() {
-  const std::shared_lock lock(lanes_mutex_);
   RequireUsable();
   std::string failures;
-  for (const auto& lane : lanes_) {
-    if (const auto failure = lane->Flush()) failures += (failures.empty() ? "" : "; ") + *failure;
+  for (const auto& lane : lanes_->All()) {
+    const auto failure = lane ? lane->Flush() : std::nullopt;
+    if (failure) failures += (failures.empty() ? "" : "; ") + *failure;
   }
   if (!failures.empty()) throw StoreError(failures);
 }
@@ -275,24 +338,19 @@ StoreStats Store::Stats() const {
   stats.not_admitted = counters.not_admitted;
   stats.timed_out_reads = counters.timed_out_reads;
   stats.io_errors = counters.io_errors;
-  const std::shared_lock lock(lanes_mutex_);
-  for (const auto& lane : lanes_) {
-    Volume& volume = lane->volume();
-    stats.capacity_pages += volume.segments().slots_max();
-    stats.capacity_bytes += volume.spec().capacity_bytes;
-    stats.used_bytes += volume.UsedBytes();
-    stats.disk_written_bytes += volume.traffic().written_bytes;
-    stats.disk_read_bytes += volume.traffic().read_bytes;
-    const Wear wear = volume.LifetimeWear();
-    stats.lifetime_written_bytes += wear.payload_written_bytes;
-    stats.lifetime_disk_written_bytes += wear.disk_written_bytes;
-    stats.lifetime_hit_bytes += wear.hit_bytes;
-    stats.disk_written_bytes_last_day += volume.WrittenLastDay();
-    if (stats.degraded_reason.empty()) stats.degraded_reason = lane->OutOfUseReason();
-    stats.reads_queued += lane->reads_queued();
-    stats.writes_queued += lane->writes_queued();
+  for (std::size_t i = 0; i < directories_.size(); ++i) stats.Add(StatsOf(i));
+  return stats;
+}
+
+DirectoryStats Store::StatsOf(std::size_t directory) const {
+  if (const auto lane = lanes_->At(directory)) return lane->Stats();
+  DirectoryStats stats;
+  stats.path = directories_[directory].path;
+  stats.capacity_pages = slots_max_[directory];
+  stats.capacity_bytes = directories_[directory].capacity_bytes;
+  if (!closed_) {
+    stats.out_of_use_reason = stats.path + " is not open: " + openers_[directory]->WhyNotOpen();
   }
-  stats.degraded = !stats.degraded_reason.empty();
   return stats;
 }
 
@@ -300,24 +358,41 @@ void Store::Close() {
   if (process_ != ::getpid()) return;
   const std::lock_guard closing(close_mutex_);
   if (closed_.exchange(true)) return;
-  if (monitor_) {
-    {
-      const std::lock_guard lock(monitor_mutex_);
-      monitor_stopping_ = true;
-    }
-    monitor_wake_.notify_all();
-    monitor_->join();
+  const auto deadline = Clock::now() + Seconds(shared_->options.close_timeout_s);
+  StopMonitor();
+  auto lanes = lanes_->TakeAll();
+  for (const auto& lane : lanes) {
+    if (lane) lane->BeginStop();
   }
-  for (const auto& lane : lanes_) lane->Stop();
-  const std::unique_lock lock(lanes_mutex_);
-  lanes_.clear();
+  for (const auto& opener : openers_) opener->Stop(deadline);
+  std::string hanging;
+  for (std::size_t i = 0; i < lanes.size(); ++i) {
+    if (!lanes[i] || lanes[i]->WaitStopped(deadline)) continue;
+    hanging += (hanging.empty() ? "" : ", ") + directories_[i].path;
+    LetGoLater(std::move(lanes[i]));
+  }
+  if (hanging.empty()) return;
+  throw StoreError("the disk of " + hanging +
+                   " does not answer: requests that run there keep their memory, and this process "
+                   "the directory, until it does");
+}
+
+void Store::StopMonitor() {
+  if (!monitor_) return;
+  {
+    const std::lock_guard lock(monitor_mutex_);
+    monitor_stopping_ = true;
+  }
+  monitor_wake_.notify_all();
+  monitor_->join();
 }
 
 void Store::CloseAll() { ProcessStores::Get().CloseAll(); }
 
 void Store::ForgetInChild() {
-  for (const auto& lane : lanes_) {
-    if (OwnerLock* lock = lane->volume().lock()) lock->ForgetInChild();
+  for (const auto& lane : lanes_->InChild()) {
+    OwnerLock* lock = lane ? lane->volume().lock() : nullptr;
+    if (lock != nullptr) lock->ForgetInChild();
   }
 }
 
@@ -330,7 +405,9 @@ void Store::Monitor() {
   std::unique_lock lock(monitor_mutex_);
   while (!monitor_wake_.wait_for(lock, period, [this] { return monitor_stopping_; })) {
     lock.unlock();
-    for (const auto& lane : lanes_) lane->Watch(Clock::now());
+    for (const auto& lane : lanes_->All()) {
+      if (lane) lane->Watch(Clock::now());
+    }
     lock.lock();
   }
 }

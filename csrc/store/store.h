@@ -1,14 +1,13 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <shared_mutex>
 #include <span>
 #include <string>
 #include <thread>
@@ -19,6 +18,7 @@
 #include "key.h"
 #include "options.h"
 #include "scrub.h"
+#include "stats.h"
 #include "status.h"
 #include "volume.h"
 
@@ -38,49 +38,21 @@ struct PutRequest {
   std::uint64_t chain_pages = 0;  // of the chain that it is offered with; 0: not known
 };
 
-// Counters since open, and gauges. Bytes are payload bytes unless named otherwise.
-struct StoreStats {
-  IoEngine io_engine = IoEngine::kAuto;  // in use: never kAuto
-  std::uint64_t pages = 0;
-  std::uint64_t capacity_pages = 0;
-  std::uint64_t capacity_bytes = 0;  // on disk, as given
-  std::uint64_t used_bytes = 0;      // on disk
-  std::uint64_t recovered_pages = 0;
-  double recovery_s = 0;
-  std::uint64_t hits = 0;
-  std::uint64_t misses = 0;
-  std::map<std::string, std::uint64_t> corrupt;  // by cause; only causes that occurred
-  std::uint64_t read_bytes = 0;
-  std::uint64_t written_bytes = 0;
-  // Everything that crossed to and from the disks: headers, padding and journals as well.
-  std::uint64_t disk_read_bytes = 0;
-  std::uint64_t disk_written_bytes = 0;
-  std::uint64_t disk_written_bytes_last_day = 0;  // in 24 hours, whichever process wrote them
-  // In the directories' whole lives.
-  std::uint64_t lifetime_written_bytes = 0;
-  std::uint64_t lifetime_disk_written_bytes = 0;
-  std::uint64_t lifetime_hit_bytes = 0;
-  std::uint64_t evicted = 0;
-  std::uint64_t dropped_writes = 0;
-  std::uint64_t not_admitted = 0;
-  std::uint64_t timed_out_reads = 0;
-  std::uint64_t io_errors = 0;
-  bool degraded = false;        // a directory is out of use
-  std::string degraded_reason;  // a sentence; empty when it is not
-  std::uint64_t reads_queued = 0;
-  std::uint64_t writes_queued = 0;
-};
-
 class Lane;
+class Lanes;
+class Opener;
 class ProcessStores;
+struct OpenedDirectory;
 struct StoreShared;
 
 // Pages on disk (L3), in one or several directories. Thread-safe. Engine-neutral: it knows keys,
-// addresses and lengths only. Belongs to the process that opened it: after a fork every call in
-// the child throws.
+// addresses and lengths only. A directory whose disk fails, or could not be opened for that, is out
+// of use with its pages until it works; the others go on. Belongs to the process that opened it:
+// after a fork every call in the child throws.
 class Store {
  public:
-  // Throws StoreError with a sentence for an operator.
+  // Throws StoreError with a sentence for an operator: when something about a directory has to be
+  // chosen or mended, or when the disks of all of them fail.
   static std::shared_ptr<Store> Open(const std::vector<DirectorySpec>& directories,
                                      const PageGeometry& pages, const StoreOptions& options);
   ~Store();
@@ -108,7 +80,8 @@ class Store {
   void Unpin(std::span<const Key> keys);
   // Drops those that are there and not pinned; how many. Durable after Flush.
   std::size_t Evict(std::span<const Key> keys);
-  // Drops every page, pinned or not; how many. Durable when it returns.
+  // Drops every page, pinned or not; how many. Durable when it returns. Throws StoreError when a
+  // directory out of use keeps its pages.
   std::size_t Clear();
 
   // Reads every page and compares it as a get does; bad ones are dropped and counted. For any
@@ -121,9 +94,11 @@ class Store {
   StoreStats Stats() const;
 
   // Flushes, ends what is queued as kCancelled, lets go of the directories. Idempotent. After it
-  // only completions(), Stats() and Close() may be used; the rest throws StoreError.
+  // only completions(), Stats() and Close() may be used; the rest throws StoreError. Throws
+  // StoreError when a disk did not answer in close_timeout_s: requests that run there keep their
+  // memory, and this process the directory, until it does.
   void Close();
-  // Closes every open store of this process. For the interpreter's exit.
+  // Closes every open store of this process, whatever comes of it. For the interpreter's exit.
   static void CloseAll();
 
   // Throws std::logic_error when the store disagrees with itself. For tests.
@@ -135,30 +110,38 @@ class Store {
   Store(const std::vector<DirectorySpec>& directories, const PageGeometry& pages,
         const StoreOptions& options);
 
-  void Recover(std::span<const std::unique_ptr<Volume>> volumes);
+  void OpenDirectories();
+  // Throws what keeps the store from being opened.
+  void RequireOpenings(std::chrono::steady_clock::time_point deadline) const;
+  // The directory joins the store. From any thread.
+  static void Join(const std::shared_ptr<StoreShared>& shared, const std::shared_ptr<Lanes>& lanes,
+                   std::size_t directory, OpenedDirectory opened);
   void Monitor();
+  void StopMonitor();
   // Throws unless this process opened the store and has not closed it.
   void RequireUsable() const;
   void RequireWholePage(std::span<const Piece> pieces) const;
-  void SubmitOne(PutRequest request);
-  bool ScrubNext(std::size_t directory, std::uint64_t& slot, std::span<const Piece> memory,
-                 ScrubReport& report);
-  std::optional<std::size_t> ChooseDirectory();
+  void SubmitOne(PutRequest request, std::span<const std::shared_ptr<Lane>> lanes);
+  std::optional<std::size_t> ChooseDirectory(std::span<const std::shared_ptr<Lane>> lanes);
+  void UpdateRoutes(std::span<const std::shared_ptr<Lane>> lanes);
   double RoutedShare(std::size_t directory) const;
+  DirectoryStats StatsOf(std::size_t directory) const;
   void ForgetInChild();
 
   const int process_;
-  const std::size_t directories_;
-  std::unique_ptr<StoreShared> shared_;
+  const std::vector<DirectorySpec> directories_;
+  std::shared_ptr<StoreShared> shared_;
+  std::shared_ptr<Lanes> lanes_;
+  const std::vector<std::uint64_t> slots_max_;  // by directory
+  std::vector<std::unique_ptr<Opener>> openers_;
   std::uint64_t recovered_pages_ = 0;
   double recovery_s_ = 0;
   std::mutex route_mutex_;
   std::vector<std::uint64_t> routed_;  // pages sent to each directory; guarded by route_mutex_
+  std::vector<bool> routes_;           // which of them take writes; guarded by route_mutex_
 
   std::mutex close_mutex_;  // held by Close from beginning to end
   std::atomic<bool> closed_{false};
-  mutable std::shared_mutex lanes_mutex_;
-  std::vector<std::unique_ptr<Lane>> lanes_;  // guarded by lanes_mutex_
 
   std::mutex monitor_mutex_;
   std::condition_variable monitor_wake_;

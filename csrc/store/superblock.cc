@@ -14,8 +14,12 @@ namespace {
 constexpr std::uint64_t kSegmentBytesMin = std::uint64_t{64} << 20;
 constexpr std::uint64_t kSegmentsAtCreation = 64;  // keeps descriptors few on large disks
 
+std::string Sentence(const std::string& path, const std::string& why) {
+  return path + " " + why + "; to empty it: kvtier store clear " + path;
+}
+
 [[noreturn]] void Refuse(const std::string& path, const std::string& why) {
-  throw StoreError(path + " " + why + "; to empty it: kvtier store clear " + path);
+  throw StoreError(Sentence(path, why));
 }
 
 Uuid RandomUuid() {
@@ -29,7 +33,7 @@ Uuid RandomUuid() {
 }
 
 void Require(const IoStatus& status, const std::string& what) {
-  if (!status.ok()) throw StoreError("cannot " + what + ": " + status.Text());
+  if (!status.ok()) status.Throw(what);
 }
 
 // A directory may be taken if nothing in it was written by anyone but an earlier, interrupted
@@ -75,7 +79,7 @@ void Compare(const Superblock& found, const std::string& path, const PageGeometr
   switch (Check(found)) {
     case Wholeness::kForeign:
     case Wholeness::kDamaged:
-      Refuse(path, "has a damaged superblock, or one of another program");
+      throw DiskFailed(Sentence(path, "has a damaged superblock, or one of another program"));
     case Wholeness::kOtherVersion:
       Refuse(path, "has format version " + std::to_string(found.version) +
                        ", this kvtier reads version " + std::to_string(kFormatVersion));
@@ -102,7 +106,7 @@ Superblock OpenSuperblock(Device& device, const std::string& path, const PageGeo
   if (status.ok()) {
     status = ReadAll(*file, std::as_writable_bytes(std::span(&superblock, 1)), 0);
   }
-  if (status.IsShort()) Refuse(path, "has a truncated superblock");
+  if (status.IsShort()) throw DiskFailed(Sentence(path, "has a truncated superblock"));
   Require(status, "read " + path + "/" + kSuperblockName);
   Compare(superblock, path, pages);
   return superblock;

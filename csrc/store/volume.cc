@@ -22,20 +22,10 @@ std::uint64_t JournalBytes(std::uint64_t slots_max) {
   return sizeof(JournalHeader) + JournalRecordsFor(slots_max) * sizeof(JournalRecord);
 }
 
-std::uint64_t SlotsForOrThrow(const DirectorySpec& spec, const Superblock& superblock) {
-  const std::uint64_t slots = SlotsFor(spec.capacity_bytes, superblock.slot_bytes);
-  if (slots > 0) return slots;
-  const std::uint64_t least = kFixedBytes + 2 * JournalBytes(1) + superblock.slot_bytes;
-  throw StoreError("a capacity of " + std::to_string(spec.capacity_bytes) + " bytes for " +
-                   spec.path + " holds no page: it takes " + std::to_string(least) +
-                   " bytes at least");
-}
-
 std::unique_ptr<File> OpenProbeFile(Device& device, const std::string& path) {
   std::unique_ptr<File> file;
   const IoStatus status = device.Open(kSuperblockName, Access::kDirect, false, file);
-  if (!status.ok())
-    throw StoreError("cannot open the superblock in " + path + ": " + status.Text());
+  if (!status.ok()) status.Throw("open the superblock in " + path);
   return file;
 }
 
@@ -68,7 +58,7 @@ Volume::Volume(const DirectorySpec& spec, const PageGeometry& pages, std::unique
       lock_(std::move(lock)),
       superblock_(OpenSuperblock(*device_, spec.path, pages, spec.capacity_bytes)),
       probe_file_(OpenProbeFile(*device_, spec.path)),
-      slots_max_(SlotsForOrThrow(spec, superblock_)),
+      slots_max_(SlotsFor(spec.capacity_bytes, superblock_.slot_bytes)),
       segments_(*device_, {superblock_.slot_bytes, superblock_.slots_per_segment}, slots_max_),
       journal_(*device_, superblock_.uuid, JournalRecordsFor(slots_max_)) {}
 
@@ -77,19 +67,26 @@ std::uint64_t Volume::UsedBytes() const {
          segments_.slots_allocated() * segments_.slot_bytes();
 }
 
-std::vector<JournalRecord> Volume::Recover() {
-  if (const IoStatus status = segments_.Open(); !status.ok()) {
-    throw StoreError("cannot open the segments in " + spec_.path + ": " + status.Text());
-  }
+RecoveredPages Volume::Recover() {
+  IoStatus status = segments_.Open();
+  if (!status.ok()) status.Throw("open the segments in " + spec_.path);
   Replay replay;
-  const IoStatus status = ReplayJournal(journal_, segments_.slots_allocated(), replay);
-  if (!status.ok()) {
-    throw StoreError("cannot read the journal in " + spec_.path + ": " + status.Text());
+  status = ReplayJournal(journal_, segments_.slots_allocated(), replay);
+  if (!status.ok()) status.Throw("read the journal in " + spec_.path);
+  RecoveredPages pages{.puts = std::move(replay.puts)};
+  for (const JournalRecord& put : pages.puts) {
+    pages.sequence_max = std::max(pages.sequence_max, put.sequence);
   }
-  const std::lock_guard lock(timeline_mutex_);
   timeline_ = std::move(replay.timeline);
+  for (const Mark& mark : timeline_.marks()) {
+    pages.sequence_max = std::max(pages.sequence_max, mark.sequence);
+  }
   wear_before_ = timeline_.wear();
-  return std::move(replay.puts);
+  if (journal_.NeedsRewrite()) {
+    status = RewriteJournal(pages.puts, pages.sequence_max + 1);
+    if (!status.ok()) status.Throw("write the journal in " + spec_.path);
+  }
+  return pages;
 }
 
 IoStatus Volume::Grow(std::uint64_t reserve_bytes) {
@@ -150,15 +147,18 @@ IoStatus Volume::Compact(Catalog& catalog, std::size_t self, std::uint64_t next_
     catalog.DropPages(self, snapshot.pending);
     return status;
   }
+  status = RewriteJournal(std::move(snapshot.pages), next_sequence);
+  if (!status.ok()) catalog.PutBackPending(self, std::move(snapshot.pending));
+  return status;
+}
+
+IoStatus Volume::RewriteJournal(std::vector<JournalRecord> pages, std::uint64_t next_sequence) {
   Timeline timeline = timeline_;
   timeline.Add(MarkNow(next_sequence));
   timeline.Thin();
-  for (const Mark& mark : timeline.marks()) snapshot.pages.push_back(RecordOf(mark));
-  status = journal_.Rewrite(snapshot.pages);
-  if (!status.ok()) {
-    catalog.PutBackPending(self, std::move(snapshot.pending));
-    return status;
-  }
+  for (const Mark& mark : timeline.marks()) pages.push_back(RecordOf(mark));
+  const IoStatus status = journal_.Rewrite(pages);
+  if (!status.ok()) return status;
   const std::lock_guard lock(timeline_mutex_);
   timeline_ = std::move(timeline);
   return status;
@@ -191,10 +191,18 @@ Mark Volume::MarkNow(std::uint64_t next_sequence) const {
   return {UnixNow(), next_sequence, LifetimeWear()};
 }
 
-std::uint64_t Volume::WrittenLastDay() const {
-  const std::lock_guard lock(timeline_mutex_);
+void Volume::AddTraffic(DirectoryStats& stats) const {
   constexpr std::uint64_t kDayS = 24 * 3600;
-  return timeline_.DiskWrittenSince(UnixNow() - kDayS, LifetimeWear());
+  const Wear wear = LifetimeWear();
+  stats.read_bytes = hit_bytes_;
+  stats.written_bytes = payload_written_bytes_;
+  stats.disk_read_bytes = traffic_.read_bytes;
+  stats.disk_written_bytes = traffic_.written_bytes;
+  stats.lifetime_written_bytes = wear.payload_written_bytes;
+  stats.lifetime_disk_written_bytes = wear.disk_written_bytes;
+  stats.lifetime_hit_bytes = wear.hit_bytes;
+  const std::lock_guard lock(timeline_mutex_);
+  stats.disk_written_bytes_last_day = timeline_.DiskWrittenSince(UnixNow() - kDayS, wear);
 }
 
 }  // namespace kvtier

@@ -13,10 +13,18 @@
 #include "metered_device.h"
 #include "owner_lock.h"
 #include "segments.h"
+#include "stats.h"
 #include "superblock.h"
 #include "timeline.h"
 
 namespace kvtier {
+
+// What a directory's journal says: the put records that count, oldest first (the last of each
+// slot, if nothing evicted it), and the highest number that a write has had.
+struct RecoveredPages {
+  std::vector<JournalRecord> puts;
+  std::uint64_t sequence_max = 0;
+};
 
 struct DirectorySpec {
   std::string path;
@@ -35,13 +43,15 @@ class Volume {
   const DirectorySpec& spec() const { return spec_; }
   const Superblock& superblock() const { return superblock_; }
   Segments& segments() { return segments_; }
+  const Segments& segments() const { return segments_; }
   OwnerLock* lock() { return lock_.get(); }
+  // Whether slots go past the page cache.
+  bool is_direct() const { return device_->IsDirect(); }
   // Bytes that lie on disk now.
   std::uint64_t UsedBytes() const;
 
-  // The put records that count, oldest first: the last of each slot, if nothing evicted it.
-  // Throws StoreError when the disk cannot be read.
-  std::vector<JournalRecord> Recover();
+  // Reads what is there, and writes the journal anew if it has to be. Throws as IoStatus does.
+  RecoveredPages Recover();
 
   // Preallocates some more slots, unless the disk would then have less than `reserve_bytes` free.
   IoStatus Grow(std::uint64_t reserve_bytes);
@@ -64,16 +74,13 @@ class Volume {
 
   void CountWritten(std::uint64_t payload_bytes) { payload_written_bytes_ += payload_bytes; }
   void CountHit(std::uint64_t payload_bytes) { hit_bytes_ += payload_bytes; }
-  const DiskTraffic& traffic() const { return traffic_; }
   // Of the directory's whole life.
   Wear LifetimeWear() const;
-  // Bytes written to the disk in the last 24 hours, or since the directory was made.
-  std::uint64_t WrittenLastDay() const;
-
-  // True when the journal is missing, damaged or larger than this capacity allows.
-  bool NeedsCompaction() const { return journal_.NeedsRewrite(); }
+  // Fills in what was read and written.
+  void AddTraffic(DirectoryStats& stats) const;
 
  private:
+  IoStatus RewriteJournal(std::vector<JournalRecord> pages, std::uint64_t next_sequence);
   Mark MarkNow(std::uint64_t next_sequence) const;
   void AddMark(const Mark& mark);
 

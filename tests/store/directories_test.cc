@@ -5,44 +5,18 @@
 #include <random>
 #include <set>
 
-#include "faulty_device.h"
-#include "posix_device.h"
-#include "store_harness.h"
+#include "two_directories.h"
 
 namespace kvtier {
 namespace {
 
 using testing::CapacityFor;
 using testing::Eventually;
-using testing::Faults;
 using testing::GetPage;
 using testing::MakeKey;
 using testing::PutPage;
 using testing::TempDirectory;
-
-struct TwoDirectories {
-  void Open(std::uint64_t pages) {
-    StoreOptions options;
-    options.probe_interval_s = 0.005;
-    options.reserve_bytes = 0;
-    options.open_device = [this](const std::string& path) {
-      auto device = OpenPosixDevice(path);
-      return path == first.path() ? testing::MakeFaulty(std::move(device), faults)
-                                  : std::move(device);
-    };
-    store = Store::Open({{first.path(), CapacityFor(pages)}, {second.path(), CapacityFor(pages)}},
-                        testing::TestPages(), options);
-  }
-
-  bool Has(std::uint64_t i) const {
-    const Key key = MakeKey(i);
-    return store->Contains({&key, 1})[0];
-  }
-
-  TempDirectory first, second;
-  std::shared_ptr<Faults> faults = std::make_shared<Faults>();
-  std::shared_ptr<Store> store;
-};
+using testing::TwoDirectories;
 
 TEST_CASE("no page goes before the pages that come after it, wherever they lie") {
   for (std::uint64_t seed = 1; seed <= 20; ++seed) {
@@ -100,6 +74,51 @@ TEST_CASE("a page whose only copy is out of sight is written again, and there is
   test.Open(50);
   for (std::uint64_t i = 1; i <= 20; ++i) CHECK(GetPage(*test.store, i) == Status::kOk);
   CHECK(test.store->Stats().recovered_pages == 20);
+}
+
+TEST_CASE("a directory whose writes take longer gets fewer of them") {
+  TwoDirectories test;
+  test.Open(200);
+  test.faults->Stall();
+  std::vector<std::vector<std::byte>> pages;
+  std::size_t open = 0;
+  for (std::uint64_t i = 1; i <= 100; ++i) {
+    auto& page = pages.emplace_back(testing::MakePage(i));
+    test.store->Submit({PutRequest{i, MakeKey(i), Key{}, {{page.data(), page.size()}}}});
+    ++open;
+    // The second directory keeps up: what is left belongs to the first.
+    while (open > test.First().writes_queued) open -= test.store->completions().Poll(100).size();
+  }
+  CHECK(test.First().writes_queued <= 9);
+  CHECK(test.Second().pages >= 91);
+  test.faults->Release();
+  while (open > 0) open -= test.store->completions().Wait(std::chrono::seconds(60), 100).size();
+  CHECK(test.First().pages + test.Second().pages == 100);
+  test.store->CheckIntegrity();
+}
+
+TEST_CASE("directories share pages by capacity, and the figures of each say so") {
+  TempDirectory small, large;
+  StoreOptions options;
+  options.reserve_bytes = 0;
+  const auto store = Store::Open({{small.path(), CapacityFor(30)}, {large.path(), CapacityFor(90)}},
+                                 testing::TestPages(), options);
+  for (std::uint64_t i = 1; i <= 40; ++i) REQUIRE(PutPage(*store, i) == Status::kOk);
+  for (std::uint64_t i = 1; i <= 40; ++i) REQUIRE(GetPage(*store, i) == Status::kOk);
+  const StoreStats stats = store->Stats();
+  REQUIRE(stats.directories.size() == 2);
+  const DirectoryStats &first = stats.directories[0], &second = stats.directories[1];
+  CHECK(first.path == small.path());
+  CHECK(first.pages == 10);
+  CHECK(second.pages == 30);
+  CHECK(first.capacity_pages == 30);
+  CHECK(second.written_bytes == 30 * testing::kTestPageBytes);
+  CHECK(second.read_bytes == 30 * testing::kTestPageBytes);
+  CHECK(first.read_bytes + second.read_bytes == stats.read_bytes);
+  CHECK(first.used_bytes + second.used_bytes == stats.used_bytes);
+  CHECK(first.disk_written_bytes + second.disk_written_bytes == stats.disk_written_bytes);
+  CHECK((first.is_open && first.reads_in_use && first.writes_in_use));
+  CHECK(first.out_of_use_reason.empty());
 }
 
 TEST_CASE("the order of use survives a clean restart") {

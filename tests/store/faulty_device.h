@@ -18,6 +18,8 @@ class Faults {
   // Only files that are not segments: superblock and journal.
   void FailMetadataWrites(int error) { Set(metadata_write_error_, error); }
 
+  // Syncs wait until Release.
+  void StallSyncs();
   // Reads and writes of slots wait until Release. WaitForStalled: until so many of them wait.
   void Stall();
   void Release();
@@ -30,13 +32,14 @@ class Faults {
 
  private:
   void Set(int& field, int error);
-  void WaitWhileStalled(std::unique_lock<std::mutex>& lock);
+  void WaitWhile(const bool& stalled, std::unique_lock<std::mutex>& lock);
 
   std::mutex mutex_;
   std::condition_variable changed_;
   int read_error_ = 0, write_error_ = 0, grow_error_ = 0, sync_error_ = 0;
   int metadata_write_error_ = 0;
   bool stalled_ = false;
+  bool syncs_stalled_ = false;
   int waiting_ = 0;
 };
 

@@ -51,6 +51,7 @@ class FakeArena:
         self.content: list[Page | None] = [None] * slots
         self.table: dict[int, bytes] = {}
         self.bad: set[int] = set()
+        self.populated_bytes = self.mapped_bytes = slots
 
     def pieces(self, slot: int) -> list[tuple[int, int]]:
         return [(slot, 1)]

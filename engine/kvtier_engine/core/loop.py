@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 
 import zmq
 
 from kvtier_engine.core.connection import Connection
+from kvtier_engine.core.disk_watch import DiskWatch
 from kvtier_engine.core.engine import Engine
 from kvtier_engine.core.rank_set import RankSet
 from kvtier_engine.core.stats import collect
 from kvtier_engine.messages import Abort, FinishReason, Generate, Output, Outputs, Shutdown
+from kvtier_store import StoreError
 
 log = logging.getLogger(__name__)
 
 STATS_INTERVAL_S = 1.0
 CHECK_INTERVAL_S = 10.0  # at most so often, and only while nothing moves
 FLUSH_S_MAX = 30.0  # how long a clean stop waits for the disk to take what L2 holds
-CLOSE_S_MAX = 10.0  # and for the store to close behind it
 
 
 class Loop:
@@ -34,6 +34,7 @@ class Loop:
         self._stopping = False
         self._stats_due = 0.0
         self._check_due = 0.0
+        self._disk_watch = DiskWatch()
         self._was_quiet = False
         self._poller = zmq.Poller()
         self._poller.register(connection.socket, zmq.POLLIN)
@@ -99,6 +100,8 @@ class Loop:
             stats = collect(self._engine.scheduler, self._engine.manager)
             stats.counters["bookkeeping_errors_total"] = self.bookkeeping_errors
             self._connection.send(stats)
+            if self._engine.manager.disk is not None:
+                self._disk_watch.look(self._engine.manager.disk.stats())
         if fell_quiet and now >= self._check_due:
             self._check_due = now + CHECK_INTERVAL_S
             self._check()
@@ -134,9 +137,9 @@ class Loop:
         disk = self._engine.manager.disk
         if disk is None:
             return True
-        closing = threading.Thread(target=disk.close, daemon=True)
-        closing.start()
-        closing.join(CLOSE_S_MAX)
-        if closing.is_alive():
-            log.error("L3 does not close within %g s: its disk hangs", CLOSE_S_MAX)
-        return not closing.is_alive()
+        try:
+            disk.close()
+        except StoreError as error:
+            log.error("L3 does not close: %s", error)
+            return False
+        return True

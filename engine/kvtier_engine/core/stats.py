@@ -77,15 +77,33 @@ def _add_disk(manager: KvManager, counters: dict[str, float], gauges: dict[str, 
         "l3_dropped_writes_total": stats.dropped_writes,
         "l3_io_errors_total": stats.io_errors,
     }
+    for directory in stats.directories:
+        label = f'{{directory="{_label(directory.path)}"}}'
+        counters |= {
+            f"l3_directory_read_bytes_total{label}": directory.read_bytes,
+            f"l3_directory_written_bytes_total{label}": directory.written_bytes,
+            f"l3_directory_io_errors_total{label}": directory.io_errors,
+        }
+        gauges |= {
+            f"l3_directory_direct_io{label}": float(directory.direct_io),
+            f"l3_directory_up{label}": float(directory.reads_in_use),
+            f"l3_directory_writable{label}": float(directory.writes_in_use),
+            f"l3_directory_pages_held{label}": directory.pages,
+        }
     for cause, pages in stats.corrupt.items():
         counters[f'corrupt_pages_total{{tier="l3",cause="{cause}"}}'] = pages
     gauges |= {
         'pages_capacity{tier="l3"}': stats.capacity_pages,
         'pages_held{tier="l3"}': stats.pages,
-        'tier_up{tier="l3"}': float(not stats.degraded),
+        'tier_up{tier="l3"}': float(any(d.reads_in_use for d in stats.directories)),
         "l3_capacity_bytes": stats.capacity_bytes,
         "l3_used_bytes": stats.used_bytes,
         "l3_disk_written_bytes_last_day": stats.disk_written_bytes_last_day,
         "l3_reads_queued": stats.reads_queued,
         "l3_writes_queued": stats.writes_queued,
     }
+
+
+def _label(value: str) -> str:
+    """As the text format of Prometheus has label values."""
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

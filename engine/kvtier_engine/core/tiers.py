@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+L3_OPEN_S_MAX = 10.0  # a disk that hangs joins later
+L3_CLOSE_S_MAX = 10.0  # a clean stop waits no longer for it
+
 _BACKING: dict[Hugepages, Backing] = {
     "none": Backing.PLAIN,
     "transparent": Backing.TRANSPARENT,
@@ -125,6 +128,8 @@ def open_disk(config: EngineConfig, namespace: bytes) -> DiskTier | None:
                 eviction=_EVICTION[l3.eviction],
                 admit_sightings_min=l3.admit_sightings,
                 admit_chain_pages_min=l3.admit_chain_pages,
+                open_timeout_s=L3_OPEN_S_MAX,
+                close_timeout_s=L3_CLOSE_S_MAX,
             ),
         )
     except (StoreError, OSError, RuntimeError, MemoryError) as error:

@@ -1,0 +1,32 @@
+#include "open_directory.h"
+
+#include <utility>
+
+#include "error.h"
+#include "format.h"
+#include "posix_device.h"
+
+namespace kvtier {
+
+void ValidateDirectory(const DirectorySpec& spec, const PageGeometry& pages) {
+  if (spec.path.empty()) throw StoreError("a store's directory has no path");
+  const std::uint64_t slot_bytes = SlotBytes(pages.page_bytes);
+  if (SlotsFor(spec.capacity_bytes, slot_bytes) > 0) return;
+  throw StoreError("a capacity of " + std::to_string(spec.capacity_bytes) + " bytes for " +
+                   spec.path + " holds no page: it takes " +
+                   std::to_string(CapacityFor(1, slot_bytes)) + " bytes at least");
+}
+
+OpenedDirectory OpenDirectory(const DirectorySpec& spec, const PageGeometry& pages,
+                              const StoreOptions& options) {
+  MakeDirectory(spec.path);
+  auto device = options.open_device ? options.open_device(spec.path)
+                                    : OpenPosixDevice(spec.path, options.EngineInUse());
+  auto lock = std::make_unique<OwnerLock>(spec.path);
+  OpenedDirectory opened;
+  opened.volume = std::make_unique<Volume>(spec, pages, std::move(device), std::move(lock));
+  opened.pages = opened.volume->Recover();
+  return opened;
+}
+
+}  // namespace kvtier

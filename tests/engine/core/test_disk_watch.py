@@ -1,0 +1,66 @@
+"""What the operator hears of disks, and the figures of each."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from support.fake_engine import FakeEngine
+from support.store_client import open_store, put_all
+
+from kvtier_engine.core import stats as core_stats
+from kvtier_engine.core.disk_watch import DiskWatch
+from kvtier_engine.kv.disk import DiskTier
+from kvtier_store import StoreStats
+
+
+class Directory:
+    def __init__(self, path: str, reason: str = "") -> None:
+        self.path, self.out_of_use_reason = path, reason
+
+
+class Stats:
+    def __init__(self, *directories: Directory) -> None:
+        self.directories = directories
+
+
+def look(watch: DiskWatch, *directories: Directory) -> None:
+    stats: StoreStats = Stats(*directories)  # type: ignore[assignment]
+    watch.look(stats)
+
+
+def test_a_disk_that_goes_and_comes_back_is_told_of_once_each(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    watch = DiskWatch()
+    look(watch, Directory("/a"), Directory("/b"))
+    assert caplog.messages == []
+    for _ in range(3):
+        look(watch, Directory("/a"), Directory("/b", "writes of /b are out of use: dead"))
+    assert len(caplog.messages) == 1
+    assert "writes of /b are out of use: dead" in caplog.messages[0]
+    for _ in range(3):
+        look(watch, Directory("/a"), Directory("/b"))
+    assert caplog.messages[1:] == ["L3: /b is in use again"]
+
+
+def test_each_directory_has_its_figures(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "a", tmp_path / 'b"', pages=10)
+    put_all(store, range(6))
+    engine = FakeEngine()
+    engine.manager.disk = DiskTier(store)
+    found = core_stats.collect(engine.scheduler, engine.manager)
+    second = f'{{directory="{tmp_path}/b\\""}}'
+    assert found.gauges[f"l3_directory_up{second}"] == 1
+    assert found.gauges[f"l3_directory_writable{second}"] == 1
+    assert found.gauges[f"l3_directory_direct_io{second}"] == 1
+    assert found.gauges[f"l3_directory_pages_held{second}"] == 3
+    written = found.counters[f"l3_directory_written_bytes_total{second}"]
+    assert written * 2 == found.counters["l3_written_bytes_total"]
+    assert found.gauges['tier_up{tier="l3"}'] == 1
+    store.close()
+    found = core_stats.collect(engine.scheduler, engine.manager)
+    assert found.gauges[f"l3_directory_up{second}"] == 0
+    assert found.gauges['tier_up{tier="l3"}'] == 0

@@ -1,0 +1,84 @@
+// Closing and flushing when a disk hangs.
+
+#include <catch2/catch.hpp>
+
+#include "error.h"
+#include "two_directories.h"
+
+namespace kvtier {
+namespace {
+
+using Catch::Matchers::Contains;
+using testing::Eventually;
+using testing::GetPage;
+using testing::MakeKey;
+using testing::MakePage;
+using testing::PutPage;
+using testing::TwoDirectories;
+
+TEST_CASE("closing does not wait for a disk that hangs, and what runs there still ends") {
+  TwoDirectories test;
+  test.options.close_timeout_s = 0.05;
+  test.Open(50);
+  for (std::uint64_t i = 1; i <= 10; ++i) REQUIRE(PutPage(*test.store, i) == Status::kOk);
+  test.store->Flush();
+  test.faults->Stall();
+  std::vector<std::vector<std::byte>> pages;
+  for (std::uint64_t i = 1; i <= 10; ++i) {
+    auto& page = pages.emplace_back(testing::kTestPageBytes);
+    test.store->Submit({GetRequest{i, MakeKey(i), {{page.data(), page.size()}}}});
+  }
+  test.faults->WaitForStalled(4);
+  CHECK_THROWS_WITH(test.store->Close(), Contains(test.first.path()) &&
+                                             Contains("does not answer") &&
+                                             !Contains(test.second.path()));
+  CHECK_NOTHROW(test.store->Close());
+  // The second directory is free, the first is not.
+  CHECK_NOTHROW(Store::Open({{test.second.path(), testing::CapacityFor(50)}}, testing::TestPages(),
+                            test.options));
+  CHECK_THROWS_WITH(Store::Open({{test.first.path(), testing::CapacityFor(50)}},
+                                testing::TestPages(), test.options),
+                    Contains("in use by"));
+  test.faults->Release();
+  std::size_t ended = 0, right = 0;
+  REQUIRE(Eventually([&] {
+    for (const Completion& completion : test.store->completions().Poll(100)) {
+      ++ended;
+      if (completion.status != Status::kOk) continue;
+      ++right;
+      CHECK(pages[completion.ticket - 1] == MakePage(completion.ticket));
+    }
+    return ended == 10;
+  }));
+  CHECK(right >= 4);
+  REQUIRE(Eventually([&] {
+    try {
+      test.Open(50);
+      return true;
+    } catch (const StoreError&) {
+      return false;
+    }
+  }));
+  for (std::uint64_t i = 1; i <= 10; ++i) CHECK(GetPage(*test.store, i) == Status::kOk);
+}
+
+TEST_CASE("a flush does not wait for a disk that hangs") {
+  TwoDirectories test;
+  test.options.stall_timeout_s = 0.05;
+  test.options.commit_interval_s = 3600;
+  test.Open(50);
+  for (std::uint64_t i = 1; i <= 4; ++i) REQUIRE(PutPage(*test.store, i) == Status::kOk);
+  test.faults->StallSyncs();
+  CHECK_THROWS_WITH(test.store->Flush(), Contains(test.first.path()) && Contains("not answer"));
+  CHECK(test.store->Stats().degraded);
+  test.faults->Release();
+  REQUIRE(Eventually([&] { return !test.store->Stats().degraded; }));
+  CHECK_NOTHROW(test.store->Flush());
+  for (std::uint64_t i = 1; i <= 4; ++i) CHECK(GetPage(*test.store, i) == Status::kOk);
+  test.store->Close();
+  test.Open(50);
+  for (std::uint64_t i = 1; i <= 4; ++i) CHECK(GetPage(*test.store, i) == Status::kOk);
+}
+
+}  // namespace
+}  // namespace kvtier

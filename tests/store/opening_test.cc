@@ -1,0 +1,164 @@
+// Disks that fail or hang while a store is opened, and directories that join it later.
+
+#include <catch2/catch.hpp>
+#include <cerrno>
+#include <string>
+
+#include "error.h"
+#include "two_directories.h"
+
+namespace kvtier {
+namespace {
+
+using Catch::Matchers::Contains;
+using testing::CapacityFor;
+using testing::Eventually;
+using testing::GetPage;
+using testing::PutPage;
+using testing::TwoDirectories;
+
+constexpr std::uint64_t kPages = 20;
+
+// Closed, with pages 1 to kPages in both directories.
+void Fill(TwoDirectories& test) {
+  test.Open(50);
+  for (std::uint64_t i = 1; i <= kPages; ++i) REQUIRE(PutPage(*test.store, i) == Status::kOk);
+  test.store->Close();
+}
+
+TEST_CASE("a store opens without a directory whose disk fails, which joins it when it works") {
+  TwoDirectories test;
+  Fill(test);
+  test.faults->FailReads(EIO);
+  test.Open(50);
+  StoreStats stats = test.store->Stats();
+  CHECK(stats.degraded);
+  CHECK_THAT(stats.degraded_reason,
+             Contains(test.first.path()) && Contains("is not open") && Contains("Input/output"));
+  CHECK_FALSE(test.First().is_open);
+  CHECK_FALSE(test.First().writes_in_use);
+  CHECK(test.Second().is_open);
+  std::uint64_t there = 0;
+  for (std::uint64_t i = 1; i <= kPages; ++i) {
+    if (!test.Has(i)) continue;
+    ++there;
+    CHECK(GetPage(*test.store, i) == Status::kOk);
+  }
+  CHECK(there == kPages / 2);
+  CHECK(PutPage(*test.store, 100) == Status::kOk);
+  test.store->Flush();
+
+  test.faults->FailReads(0);
+  REQUIRE(Eventually([&] { return !test.store->Stats().degraded; }));
+  for (std::uint64_t i = 1; i <= kPages; ++i) CHECK(GetPage(*test.store, i) == Status::kOk);
+  CHECK(GetPage(*test.store, 100) == Status::kOk);
+  CHECK(test.First().pages == kPages / 2);
+  test.store->CheckIntegrity();
+}
+
+TEST_CASE("a page that was written again while its directory was away is there once") {
+  TwoDirectories test;
+  Fill(test);
+  test.faults->FailReads(EIO);
+  test.Open(50);
+  for (std::uint64_t i = 1; i <= kPages; ++i) (void)PutPage(*test.store, i);
+  CHECK(test.Second().pages == kPages);
+  test.faults->FailReads(0);
+  REQUIRE(Eventually([&] { return !test.store->Stats().degraded; }));
+  CHECK(test.store->Stats().pages == kPages);
+  CHECK(test.First().pages == 0);
+  test.store->CheckIntegrity();
+  test.store->Close();
+  test.Open(50);
+  CHECK(test.store->Stats().pages == kPages);
+  for (std::uint64_t i = 1; i <= kPages; ++i) CHECK(GetPage(*test.store, i) == Status::kOk);
+  test.store->CheckIntegrity();
+}
+
+TEST_CASE("a directory that comes back does not get all writes until it has caught up") {
+  TwoDirectories test;
+  Fill(test);
+  test.faults->FailReads(EIO);
+  test.Open(200);
+  for (std::uint64_t i = 101; i <= 140; ++i) REQUIRE(PutPage(*test.store, i) == Status::kOk);
+  test.faults->FailReads(0);
+  REQUIRE(Eventually([&] { return !test.store->Stats().degraded; }));
+  for (std::uint64_t i = 201; i <= 220; ++i) REQUIRE(PutPage(*test.store, i) == Status::kOk);
+  CHECK(test.First().written_bytes / testing::kTestPageBytes == 10);
+}
+
+TEST_CASE("a disk that hangs does not keep the store from opening") {
+  TwoDirectories test;
+  Fill(test);
+  test.options.open_timeout_s = 0.05;
+  test.faults->Stall();
+  test.Open(50);
+  CHECK_THAT(test.store->Stats().degraded_reason, Contains("still being opened"));
+  CHECK(PutPage(*test.store, 100) == Status::kOk);
+  test.faults->Release();
+  REQUIRE(Eventually([&] { return !test.store->Stats().degraded; }));
+  for (std::uint64_t i = 1; i <= kPages; ++i) CHECK(GetPage(*test.store, i) == Status::kOk);
+}
+
+TEST_CASE("a store whose directory is not open yet is cleared but for that, and says so") {
+  TwoDirectories test;
+  Fill(test);
+  test.faults->FailReads(EIO);
+  test.Open(50);
+  CHECK_THROWS_WITH(test.store->Clear(),
+                    Contains(test.first.path()) && Contains("keeps its pages"));
+  CHECK(test.store->Stats().pages == 0);
+}
+
+TEST_CASE("when all disks fail the store is not opened, and the error says why") {
+  TwoDirectories test;
+  test.faults->FailReads(EIO);
+  test.faults->FailMetadataWrites(EIO);
+  CHECK_THROWS_AS(
+      Store::Open({{test.first.path(), CapacityFor(5)}}, testing::TestPages(), test.options),
+      DiskFailed);
+  test.faults->FailReads(0);
+  test.faults->FailMetadataWrites(0);
+  CHECK_NOTHROW(
+      Store::Open({{test.first.path(), CapacityFor(5)}}, testing::TestPages(), test.options));
+}
+
+TEST_CASE("a directory that hangs alone is given up, and let go of when it answers") {
+  TwoDirectories test;
+  test.options.open_timeout_s = 0.02;
+  test.faults->StallSyncs();
+  const auto open = [&] {
+    return Store::Open({{test.first.path(), CapacityFor(5)}}, testing::TestPages(), test.options);
+  };
+  CHECK_THROWS_WITH(open(), Contains("does not answer"));
+  test.options.open_timeout_s = 60;
+  CHECK_THROWS_WITH(open(), Contains("in use by"));
+  test.faults->Release();
+  REQUIRE(Eventually([&] {
+    try {
+      return open() != nullptr;
+    } catch (const StoreError&) {
+      return false;
+    }
+  }));
+}
+
+TEST_CASE("a directory for other pages is a mistake: nothing is opened") {
+  TwoDirectories test;
+  Fill(test);
+  PageGeometry other = testing::TestPages();
+  other.page_bytes *= 2;
+  {
+    testing::TempDirectory third;
+    CHECK_THROWS_WITH(Store::Open({{third.path(), 1 << 20}, {test.second.path(), 1 << 20}}, other,
+                                  StoreOptions{}),
+                      Contains("holds pages of"));
+    // Neither is still held.
+    CHECK_NOTHROW(Store::Open({{third.path(), 1 << 20}}, other, StoreOptions{}));
+  }
+  test.Open(50);
+  CHECK(test.store->Stats().pages == kPages);
+}
+
+}  // namespace
+}  // namespace kvtier
