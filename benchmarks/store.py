@@ -15,12 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness import describe_machine
-from pagestore import depth, fill, fio, huge, mixed, reopen, slots
+from pagestore import depth, fill, fio, huge, mixed, reopen, single, slots
 from pagestore.peers import compare
 from pagestore.scope import Scope
 
 SECTIONS: dict[str, tuple[str, Callable[[Scope], str]]] = {
     "slots": ("Put and random get against raw slots", slots.run),
+    "single": ("Single gets into memory that goes round", single.run),
     "mixed": ("Single gets beside writes at full rate", mixed.run),
     "depth": ("Reads at once, and by which engine", depth.run),
     "fill": ("Puts into growing, preallocated and recycled space", fill.run),
