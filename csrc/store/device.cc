@@ -61,6 +61,11 @@ IoStatus File::WriteInParts(std::span<iovec> pieces, std::uint64_t offset,
   return Write(pieces, offset);
 }
 
+IoStatus File::Grow(std::uint64_t bytes) {
+  const std::uint64_t size = SizeBytes();
+  return size >= bytes ? IoStatus() : Allocate(size, bytes - size);
+}
+
 std::uint64_t TotalBytes(std::span<const iovec> pieces) {
   std::uint64_t total = 0;
   for (const iovec& piece : pieces) total += piece.iov_len;

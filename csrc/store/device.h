@@ -65,11 +65,20 @@ class File {
   // All that was written before the call survives power loss.
   virtual IoStatus Sync() = 0;
 
-  // Makes the file at least `bytes` long, with room on disk for what it adds (reads as zeroes).
-  virtual IoStatus Grow(std::uint64_t bytes) = 0;
+  // Sees to room on disk for a range, and makes the file as long as its end (new bytes read as
+  // zeroes).
+  virtual IoStatus Allocate(std::uint64_t offset, std::uint64_t bytes) = 0;
+  // The same for what the file lacks to be `bytes` long.
+  IoStatus Grow(std::uint64_t bytes);
+
+  // Gives the blocks of a range back to the file system; it reads as zeroes then, and the file
+  // keeps its length. EOPNOTSUPP where the file system cannot.
+  virtual IoStatus Punch(std::uint64_t offset, std::uint64_t bytes) = 0;
 
   virtual IoStatus Truncate(std::uint64_t bytes) = 0;
   virtual std::uint64_t SizeBytes() = 0;
+  // Of its length, what has room on disk.
+  virtual std::uint64_t AllocatedBytes() = 0;
 };
 
 // A directory of files on one disk: all that the store wants of a file system. Tests wrap it to

@@ -29,9 +29,15 @@ class ForwardingFile : public File {
     return inner_->WriteInParts(pieces, offset, prepare);
   }
   IoStatus Sync() override { return inner_->Sync(); }
-  IoStatus Grow(std::uint64_t bytes) override { return inner_->Grow(bytes); }
+  IoStatus Allocate(std::uint64_t offset, std::uint64_t bytes) override {
+    return inner_->Allocate(offset, bytes);
+  }
+  IoStatus Punch(std::uint64_t offset, std::uint64_t bytes) override {
+    return inner_->Punch(offset, bytes);
+  }
   IoStatus Truncate(std::uint64_t bytes) override { return inner_->Truncate(bytes); }
   std::uint64_t SizeBytes() override { return inner_->SizeBytes(); }
+  std::uint64_t AllocatedBytes() override { return inner_->AllocatedBytes(); }
 
  private:
   const std::unique_ptr<File> inner_;

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "align.h"
@@ -62,14 +63,12 @@ class PosixFile : public File {
 #endif
   }
 
-  IoStatus Grow(std::uint64_t bytes) override {
-    const std::uint64_t size = SizeBytes();
-    if (size >= bytes) return {};
+  IoStatus Allocate(std::uint64_t offset, std::uint64_t bytes) override {
 #if defined(__linux__)
-    while (::fallocate(fd_, 0, static_cast<off_t>(size), static_cast<off_t>(bytes - size)) != 0) {
+    while (::fallocate(fd_, 0, static_cast<off_t>(offset), static_cast<off_t>(bytes)) != 0) {
       if (errno == EINTR) continue;
       if (errno != EOPNOTSUPP) return IoStatus(errno);
-      return Truncate(bytes);  // no preallocation here: a write may still find the disk full
+      return Lengthen(offset + bytes);  // a write may still find the disk full
     }
     return {};
 #else
@@ -77,10 +76,31 @@ class PosixFile : public File {
     fstore_t room{};
     room.fst_flags = F_ALLOCATEALL;
     room.fst_posmode = F_PEOFPOSMODE;
-    room.fst_length = static_cast<off_t>(bytes - size);
-    if (::fcntl(fd_, F_PREALLOCATE, &room) != 0 && errno != ENOTSUP) return IoStatus(errno);
+    room.fst_length = static_cast<off_t>(bytes);
+    const bool is_at_end = offset >= SizeBytes();
+    if (is_at_end && ::fcntl(fd_, F_PREALLOCATE, &room) != 0 && errno != ENOTSUP) {
+      return IoStatus(errno);
+    }
 #endif
-    return Truncate(bytes);
+    return Lengthen(offset + bytes);
+#endif
+  }
+
+  IoStatus Punch(std::uint64_t offset, std::uint64_t bytes) override {
+#if defined(__linux__)
+    constexpr int kMode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+    while (::fallocate(fd_, kMode, static_cast<off_t>(offset), static_cast<off_t>(bytes)) != 0) {
+      if (errno != EINTR) return IoStatus(errno);
+    }
+    return {};
+#elif defined(__APPLE__)
+    fpunchhole_t hole{};
+    hole.fp_offset = static_cast<off_t>(offset);
+    hole.fp_length = static_cast<off_t>(bytes);
+    return IoStatus(::fcntl(fd_, F_PUNCHHOLE, &hole) == 0 ? 0 : EOPNOTSUPP);
+#else
+    (void)offset, (void)bytes;
+    return IoStatus(EOPNOTSUPP);
 #endif
   }
 
@@ -93,7 +113,19 @@ class PosixFile : public File {
     return ::fstat(fd_, &status) == 0 ? static_cast<std::uint64_t>(status.st_size) : 0;
   }
 
+  std::uint64_t AllocatedBytes() override {
+    constexpr std::uint64_t kStatBlockBytes = 512;
+    struct stat status{};
+    if (::fstat(fd_, &status) != 0) return 0;
+    return std::min(static_cast<std::uint64_t>(status.st_blocks) * kStatBlockBytes,
+                    static_cast<std::uint64_t>(status.st_size));
+  }
+
  private:
+  IoStatus Lengthen(std::uint64_t bytes) {
+    return SizeBytes() >= bytes ? IoStatus() : Truncate(bytes);
+  }
+
   void DropBehind(std::uint64_t offset, std::uint64_t bytes) const {
 #if defined(__linux__)
     ::posix_fadvise(fd_, static_cast<off_t>(offset), static_cast<off_t>(bytes),

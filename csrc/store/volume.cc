@@ -82,11 +82,54 @@ RecoveredPages Volume::Recover() {
     pages.sequence_max = std::max(pages.sequence_max, mark.sequence);
   }
   wear_before_ = timeline_.wear();
-  if (journal_.NeedsRewrite()) {
+  const bool has_holes = segments_.HasHoles() && segments_.CanKeepAny();
+  if (segments_.slots_allocated() > slots_max_ || has_holes) {
+    status = KeepWhatCounts(pages, has_holes);
+    if (!status.ok()) status.Throw("fit the store in " + spec_.path + " to its capacity");
+  } else if (journal_.NeedsRewrite()) {
     status = RewriteJournal(pages.puts, pages.sequence_max + 1);
     if (!status.ok()) status.Throw("write the journal in " + spec_.path);
   }
   return pages;
+}
+
+// What the capacity allows: the pages used last stay where they are, and other slots beside them
+// as long as those are too few. Which of the others have room on disk is not known once one has
+// none: then they are given back.
+IoStatus Volume::KeepWhatCounts(RecoveredPages& pages, bool has_holes) {
+  const std::uint64_t found = segments_.slots_allocated();
+  const std::size_t before = pages.puts.size();
+  if (!segments_.CanKeepAny()) {
+    std::erase_if(pages.puts, [this](const JournalRecord& put) { return put.slot >= slots_max_; });
+  }
+  const std::size_t surplus = pages.puts.size() - std::min(pages.puts.size(), slots_max_);
+  pages.puts.erase(pages.puts.begin(), pages.puts.begin() + static_cast<std::ptrdiff_t>(surplus));
+  std::vector<bool> keeps(found);
+  for (const JournalRecord& put : pages.puts) keeps[put.slot] = true;
+  std::uint64_t spare = has_holes ? 0 : slots_max_ - pages.puts.size();
+  std::vector<std::uint32_t> slots;
+  std::vector<std::uint32_t> slot_at(found);
+  for (std::uint64_t place = 0; place < found; ++place) {
+    if (!keeps[place]) {
+      if (spare == 0) continue;
+      --spare;
+    }
+    slot_at[place] = static_cast<std::uint32_t>(slots.size());
+    slots.push_back(static_cast<std::uint32_t>(place));
+  }
+  // First the journal: what it names after a crash has its blocks.
+  IoStatus status;
+  if (pages.puts.size() < before || journal_.NeedsRewrite()) {
+    status = RewriteJournal(pages.puts, pages.sequence_max + 1);
+  }
+  if (status.ok()) status = segments_.KeepOnly(std::move(slots));
+  for (JournalRecord& put : pages.puts) put.slot = slot_at[put.slot];
+  return status;
+}
+
+std::vector<JournalRecord> Volume::WithPlaces(std::vector<JournalRecord> records) const {
+  for (JournalRecord& record : records) record.slot = segments_.PlaceOf(record.slot);
+  return records;
 }
 
 IoStatus Volume::Grow(std::uint64_t reserve_bytes) {
@@ -130,12 +173,12 @@ IoStatus Volume::Commit(Catalog& catalog, std::size_t self, std::uint64_t next_s
     catalog.DropPages(self, records);
     return status;
   }
+  std::vector<JournalRecord> news = WithPlaces(records);
   const Mark mark = MarkNow(next_sequence);
   const bool marks = timeline_.IsDue(mark.unix_s);
-  if (marks) records.push_back(RecordOf(mark));
-  const IoStatus status = journal_.Append(records);
+  if (marks) news.push_back(RecordOf(mark));
+  const IoStatus status = journal_.Append(news);
   if (marks && status.ok()) AddMark(mark);
-  if (marks) records.pop_back();
   if (!status.ok()) catalog.PutBackPending(self, std::move(records));
   return status;
 }
@@ -147,7 +190,7 @@ IoStatus Volume::Compact(Catalog& catalog, std::size_t self, std::uint64_t next_
     catalog.DropPages(self, snapshot.pending);
     return status;
   }
-  status = RewriteJournal(std::move(snapshot.pages), next_sequence);
+  status = RewriteJournal(WithPlaces(std::move(snapshot.pages)), next_sequence);
   if (!status.ok()) catalog.PutBackPending(self, std::move(snapshot.pending));
   return status;
 }

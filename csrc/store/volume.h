@@ -80,7 +80,11 @@ class Volume {
   void AddTraffic(DirectoryStats& stats) const;
 
  private:
+  // For pages that name places (Segments), not slots.
   IoStatus RewriteJournal(std::vector<JournalRecord> pages, std::uint64_t next_sequence);
+  IoStatus KeepWhatCounts(RecoveredPages& pages, bool has_holes);
+  // The same records with the places of their slots, for the journal.
+  std::vector<JournalRecord> WithPlaces(std::vector<JournalRecord> records) const;
   Mark MarkNow(std::uint64_t next_sequence) const;
   void AddMark(const Mark& mark);
 

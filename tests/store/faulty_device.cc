@@ -97,9 +97,9 @@ class FaultyFile : public ForwardingFile {
     const int error = faults_->OnSync();
     return error != 0 ? IoStatus(error) : ForwardingFile::Sync();
   }
-  IoStatus Grow(std::uint64_t bytes) override {
+  IoStatus Allocate(std::uint64_t offset, std::uint64_t bytes) override {
     const int error = faults_->OnGrow();
-    return error != 0 ? IoStatus(error) : ForwardingFile::Grow(bytes);
+    return error != 0 ? IoStatus(error) : ForwardingFile::Allocate(offset, bytes);
   }
 
  private:

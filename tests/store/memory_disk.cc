@@ -44,8 +44,17 @@ class MemoryFile : public File {
     return status.ok() ? Write(first, offset) : status;
   }
 
-  IoStatus Grow(std::uint64_t bytes) override {
-    return SizeBytes() >= bytes ? IoStatus() : Truncate(bytes);
+  IoStatus Allocate(std::uint64_t offset, std::uint64_t bytes) override {
+    return SizeBytes() >= offset + bytes ? IoStatus() : Truncate(offset + bytes);
+  }
+
+  std::uint64_t AllocatedBytes() override { return SizeBytes(); }
+
+  IoStatus Punch(std::uint64_t offset, std::uint64_t bytes) override {
+    const std::uint64_t size = SizeBytes();
+    if (offset >= size) return {};
+    std::vector<std::byte> zeroes(std::min(bytes, size - offset));
+    return WriteAll(*this, zeroes, offset);
   }
 
   IoStatus Truncate(std::uint64_t bytes) override {
