@@ -85,9 +85,10 @@ STORE_SOURCES := $(filter-out csrc/store/binding%,$(wildcard csrc/store/*.cc))
 .PHONY: check-macos
 check-macos: $(VENV)/.python ## Compile the store for macOS (it is not run)
 	$(BIN)/pip install --quiet ziglang==0.17.1
+	mkdir -p build
 	for source in $(STORE_SOURCES); do \
 	  $(BIN)/python -m ziglang c++ -target aarch64-macos -std=c++20 -Wall -Wextra -Wpedantic -Werror \
-	    -fsyntax-only -Wno-unused-command-line-argument $$source; \
+	    -c $$source -o build/macos.o; \
 	done
 
 .PHONY: test-long

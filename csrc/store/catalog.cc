@@ -333,10 +333,17 @@ void Catalog::PutBackPending(std::size_t directory, std::vector<JournalRecord> r
 
 void Catalog::DropPages(std::size_t directory, std::span<const JournalRecord> records) {
   const std::lock_guard lock(mutex_);
+  Directory& home = directories_[directory];
+  std::vector<JournalRecord> untold;
   for (const JournalRecord& record : records) {
-    const SlotId slot = directories_[directory].begin + static_cast<SlotId>(record.slot);
-    if (record.kind == RecordKind::kPut && index_.at(slot).sequence == record.sequence) Drop(slot);
+    const SlotId slot = home.begin + static_cast<SlotId>(record.slot);
+    if (record.kind == RecordKind::kEvict) {
+      untold.push_back(record);
+    } else if (index_.at(slot).sequence == record.sequence) {
+      Drop(slot);
+    }
   }
+  home.pending.insert(home.pending.begin(), untold.begin(), untold.end());
 }
 
 std::size_t Catalog::PendingCount(std::size_t directory) const {

@@ -99,7 +99,9 @@ class Catalog {
   bool OrderChanged(std::size_t directory) const;
   // The journal could not be told after all.
   void PutBackPending(std::size_t directory, std::vector<JournalRecord> records);
-  // Drops the pages of these put records, unless they were written again since.
+  // The journal could not be told, and what was written is not to be relied on: drops the pages of
+  // these put records, unless they were written again since. The journal is still to be told of
+  // the evictions.
   void DropPages(std::size_t directory, std::span<const JournalRecord> records);
   std::size_t PendingCount(std::size_t directory) const;
 

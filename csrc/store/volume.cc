@@ -102,7 +102,8 @@ IoStatus Volume::KeepWhatCounts(RecoveredPages& pages, bool has_holes) {
   if (!segments_.CanKeepAny()) {
     std::erase_if(pages.puts, [this](const JournalRecord& put) { return put.slot >= slots_max_; });
   }
-  const std::size_t surplus = pages.puts.size() - std::min(pages.puts.size(), slots_max_);
+  const std::size_t surplus =
+      pages.puts.size() - std::min<std::uint64_t>(pages.puts.size(), slots_max_);
   pages.puts.erase(pages.puts.begin(), pages.puts.begin() + static_cast<std::ptrdiff_t>(surplus));
   std::vector<bool> keeps(found);
   for (const JournalRecord& put : pages.puts) keeps[put.slot] = true;

@@ -148,6 +148,25 @@ TEST_CASE("flush says so when pages cannot be made durable, and they are gone") 
   test.store->CheckIntegrity();
 }
 
+TEST_CASE("what was evicted stays evicted, though the commit that was to tell of it failed") {
+  FaultyStore test;
+  test.options.commit_interval_s = 3600;
+  test.Open();
+  REQUIRE(PutPage(*test.store, 1) == Status::kOk);
+  test.store->Flush();
+  REQUIRE(PutPage(*test.store, 2) == Status::kOk);
+  const Key key = MakeKey(1);
+  REQUIRE(test.store->Evict({&key, 1}) == 1);
+  test.faults->FailSyncs(EIO);
+  CHECK_THROWS_AS(test.store->Flush(), StoreError);
+  test.faults->FailSyncs(0);
+  test.store->Flush();
+  test.store->Close();
+  test.Open();
+  CHECK(test.store->Stats().recovered_pages == 0);
+  CHECK(GetPage(*test.store, 1) == Status::kMiss);
+}
+
 TEST_CASE("a stalled disk: queued reads end at once, running ones when the disk answers") {
   FaultyStore test;
   test.options.stall_timeout_s = 0.05;

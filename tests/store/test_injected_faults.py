@@ -1,0 +1,54 @@
+"""Real faults in the store's system calls: runs injected/cases.py below injected/shim.c."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent / "injected"
+ROOT = HERE.parents[2]
+
+
+@pytest.fixture(scope="module")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        pytest.skip("the shim takes a C compiler")
+    library = tmp_path_factory.mktemp("shim") / "shim.so"
+    flags = ["-shared", "-fPIC", "-O1", "-Wall", "-Werror"]
+    subprocess.run([compiler, *flags, HERE / "shim.c", "-o", library, "-ldl"], check=True)
+    return library
+
+
+def run_cases(shim: Path, folder: Path, which: str) -> str:
+    rules, below = folder / "rules", folder / "below"
+    rules.write_bytes(bytes(4096))
+    below.mkdir()
+    paths = {"LD_PRELOAD": shim, "KVTIER_FAULTS": rules, "KVTIER_FAULTS_BELOW": below}
+    arguments = ["-q", "-p", "no:cacheprovider", "--timeout", "3600", "-m", which]
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "pytest", *arguments, str(HERE / "cases.py")],
+        cwd=ROOT,
+        env=os.environ | {name: str(path) for name, path in paths.items()},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_faults_in_system_calls(shim: Path, tmp_path: Path) -> None:
+    summary = run_cases(shim, tmp_path, "not slow").splitlines()[-1]
+    assert re.match(r"2\d passed", summary), summary
+    assert "skipped" not in summary
+
+
+@pytest.mark.slow
+def test_faults_in_system_calls_for_long(shim: Path, tmp_path: Path) -> None:
+    assert " passed" in run_cases(shim, tmp_path, "slow")
