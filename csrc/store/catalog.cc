@@ -66,6 +66,26 @@ void Catalog::FinishRestore(std::size_t directory) {
   }
 }
 
+void Catalog::Withdraw(std::size_t directory) {
+  // In stretches: others use the catalog meanwhile.
+  constexpr std::uint64_t kStretch = 4096;
+  for (std::uint64_t slot = 0;;) {
+    const std::lock_guard lock(mutex_);
+    Directory& home = directories_[directory];
+    const std::uint64_t end = std::min(home.slots_allocated, slot + kStretch);
+    for (; slot < end; ++slot) {
+      const SlotId id = home.begin + static_cast<SlotId>(slot);
+      if (index_.Holds(id)) Forget(id);
+    }
+    if (slot < home.slots_allocated) continue;
+    home.slots_allocated = home.slots_fresh = home.slots_writing = 0;
+    home.free.clear();
+    home.doomed.clear();
+    home.pending.clear();
+    return;
+  }
+}
+
 void Catalog::SetAvailable(std::size_t directory, bool available) {
   const std::lock_guard lock(mutex_);
   directories_[directory].available = available;

@@ -50,6 +50,10 @@ class Catalog {
                std::span<const JournalRecord> records);
   void FinishRestore(std::size_t directory);
 
+  // Undoes them: all that is known of a directory out of sight, which nobody works on, is
+  // forgotten.
+  void Withdraw(std::size_t directory);
+
   // Takes a directory's pages out of sight and back.
   void SetAvailable(std::size_t directory, bool available);
 

@@ -12,6 +12,7 @@ bool IoStatus::IsNoSpace() const { return error_ == ENOSPC || error_ == EDQUOT; 
 
 std::string IoStatus::Text() const {
   if (error_ == kNotAFile) return "it is not a regular file";
+  if (error_ == kGone) return "it is gone, or another directory is in its place";
   return IsShort() ? "the file is shorter than it should be" : ErrnoText(error_);
 }
 

@@ -18,6 +18,7 @@ class [[nodiscard]] IoStatus {
  public:
   static constexpr int kShort = -1;     // the file ended first
   static constexpr int kNotAFile = -2;  // a directory, a FIFO or a device in a file's place
+  static constexpr int kGone = -3;      // the path leads to no directory, or to another one
 
   constexpr IoStatus() = default;
   constexpr explicit IoStatus(int error) : error_(error) {}
@@ -100,7 +101,7 @@ class Device {
   virtual IoStatus FreeBytes(std::uint64_t& bytes) = 0;
   // Whether files opened with kDirect do go past the page cache, as far as is known.
   virtual bool IsDirect() const { return true; }
-  // Fails when the path no longer leads to the directory that was opened (mount or folder gone).
+  // kGone when the path no longer leads to the directory that was opened (mount or folder gone).
   virtual IoStatus CheckPresent() = 0;
 };
 

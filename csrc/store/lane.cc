@@ -258,8 +258,15 @@ void Lane::CommitLoop() {
   int failed_probes = 0;
   std::unique_lock lock(wake_mutex_);
   for (;;) {
-    wake_.wait(lock,
-               [this] { return stopping_ || written_ || IsFlushWanted() || !writes_in_use(); });
+    const bool is_wanted = wake_.wait_for(lock, probe_interval, [this] {
+      return stopping_ || written_ || IsFlushWanted() || !writes_in_use();
+    });
+    if (!is_wanted) {
+      lock.unlock();
+      CheckPresent();
+      lock.lock();
+      continue;
+    }
     const bool probes = !writes_in_use();
     const auto pause =
         probes ? probe_interval * (1 << std::min(failed_probes, kProbeDoublingsMax)) : interval;
@@ -274,6 +281,7 @@ void Lane::CommitLoop() {
       failed_probes = writes_in_use() ? 0 : failed_probes + 1;
     }
     const bool again = !CommitOnce();
+    CheckPresent();
     committing_since_ = 0;
     lock.lock();
     written_ = written_ || again;
@@ -301,6 +309,15 @@ void Lane::CommitLast() {
   } else {
     (void)volume_->CommitLastMark(shared_.next_sequence);
   }
+}
+
+void Lane::CheckPresent() {
+  const IoStatus status = volume_->CheckPresent();
+  if (status.error() != IoStatus::kGone) return;
+  is_lost_ = true;
+  if (!reads_.Open(Describe("reads and writes", status.Text()))) return;
+  shared_.catalog.SetAvailable(self_, false);
+  FailQueued();
 }
 
 std::string Lane::Describe(const char* what, const std::string& why) const {
@@ -348,7 +365,7 @@ void Lane::Watch(Clock::time_point now) {
 }
 
 void Lane::Probe() {
-  if (!volume_->ProbeRead().ok()) return;
+  if (is_lost_ || !volume_->ProbeRead().ok()) return;
   // One that stalled is not back before all that it was given has ended.
   const auto oldest = scheduler_->OldestRunning();
   const auto limit = Seconds(shared_.options.stall_timeout_s);

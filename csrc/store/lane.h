@@ -45,6 +45,9 @@ class Lane : private TaskRunner {
   // Why reads or writes are out of use; empty when both are in use.
   std::string OutOfUseReason() const;
 
+  // True once the path is found to lead elsewhere. Then the lane is out of use for good.
+  bool is_lost() const { return is_lost_; }
+
   // Makes everything written so far durable. The sentence of the first failure since the last
   // Flush, if there was one. Does not wait for a disk that does not answer.
   std::optional<std::string> Flush();
@@ -87,6 +90,8 @@ class Lane : private TaskRunner {
   void ReadFailed(const std::string& why);
   void WriteFailed(const std::string& why);
   void FailQueued();
+  // Looks whether the directory is still at its path.
+  void CheckPresent();
   // Tries a directory that is out of use, and takes it back when it works.
   void Probe();
   std::string Describe(const char* what, const std::string& why) const;
@@ -102,6 +107,8 @@ class Lane : private TaskRunner {
   Breaker reads_;
   Breaker writes_;
   std::atomic<std::uint64_t> io_errors_{0};
+
+  std::atomic<bool> is_lost_{false};
 
   // When the committer began with the disk; 0: it is not at it.
   std::atomic<Clock::rep> committing_since_{0};

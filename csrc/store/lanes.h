@@ -31,6 +31,11 @@ class Lanes {
     if (!taken_) lanes_[directory] = std::move(lane);
   }
 
+  std::shared_ptr<Lane> Take(std::size_t directory) {
+    const std::lock_guard lock(mutex_);
+    return std::exchange(lanes_[directory], nullptr);
+  }
+
   std::vector<std::shared_ptr<Lane>> TakeAll() {
     const std::lock_guard lock(mutex_);
     taken_ = true;

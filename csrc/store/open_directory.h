@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,9 +21,10 @@ struct OpenedDirectory {
 // Throws StoreError when no store of such pages can be there at all.
 void ValidateDirectory(const DirectorySpec& spec, const PageGeometry& pages);
 
-// Opens or creates one directory of a store. Throws DiskFailed when its disk is at fault, else
-// StoreError: somebody has to choose or mend something.
+// Opens or creates one directory of a store; with `expected`, opens just that one. Throws
+// DiskFailed when its disk is at fault, else StoreError: somebody has to choose or mend something.
 OpenedDirectory OpenDirectory(const DirectorySpec& spec, const PageGeometry& pages,
-                              const StoreOptions& options);
+                              const StoreOptions& options,
+                              const std::optional<Uuid>& expected = std::nullopt);
 
 }  // namespace kvtier

@@ -18,7 +18,8 @@ constexpr int kDoublingsMax = 5;
 
 // Outlives the Opener when its thread hangs.
 struct Opener::Shared {
-  Shared(Open with, std::chrono::nanoseconds after) : open(std::move(with)), retry_after(after) {}
+  Shared(Open with, std::chrono::nanoseconds after, std::string reason)
+      : open(std::move(with)), retry_after(after), why(std::move(reason)) {}
 
   const Open open;
   const std::chrono::nanoseconds retry_after;
@@ -27,7 +28,7 @@ struct Opener::Shared {
   std::condition_variable changed;
   State state = State::kFirstTry;
   std::exception_ptr error;
-  std::string why = "it is still being opened";
+  std::string why;
   std::optional<OpenedDirectory> opened;
   Take take;
   bool stopping = false;
@@ -67,8 +68,8 @@ struct Opener::Shared {
   }
 };
 
-Opener::Opener(Open open, std::chrono::nanoseconds retry_after)
-    : shared_(std::make_shared<Shared>(std::move(open), retry_after)),
+Opener::Opener(Open open, std::chrono::nanoseconds retry_after, const std::string& why)
+    : shared_(std::make_shared<Shared>(std::move(open), retry_after, why)),
       thread_([shared = shared_] { Run(shared); }) {}
 
 Opener::~Opener() {

@@ -26,7 +26,8 @@ class Opener {
   using Open = std::function<OpenedDirectory()>;
   using Take = std::function<void(OpenedDirectory)>;
 
-  Opener(Open open, std::chrono::nanoseconds retry_after);
+  // `why` it is not open before the first try has ended.
+  Opener(Open open, std::chrono::nanoseconds retry_after, const std::string& why);
   ~Opener();
   Opener(const Opener&) = delete;
   Opener& operator=(const Opener&) = delete;

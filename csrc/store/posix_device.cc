@@ -67,9 +67,12 @@ class PosixDevice : public Device {
 
   IoStatus CheckPresent() override {
     struct stat opened{}, named{};
-    if (::fstat(fd_, &opened) != 0 || ::stat(path_.c_str(), &named) != 0) return IoStatus(errno);
+    if (::fstat(fd_, &opened) != 0) return IoStatus(errno);
+    if (::stat(path_.c_str(), &named) != 0) {
+      return IoStatus(errno == ENOENT || errno == ENOTDIR ? IoStatus::kGone : errno);
+    }
     const bool same = opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
-    return IoStatus(same ? 0 : ESTALE);
+    return IoStatus(same ? 0 : IoStatus::kGone);
   }
 
  private:

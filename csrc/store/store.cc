@@ -95,7 +95,7 @@ void Store::OpenDirectories() {
   for (const DirectorySpec& spec : directories_) {
     openers_.push_back(std::make_unique<Opener>(
         [spec, shared = shared_] { return OpenDirectory(spec, shared->pages, shared->options); },
-        Seconds(options.probe_interval_s)));
+        Seconds(options.probe_interval_s), "it is still being opened"));
   }
   try {
     RequireOpenings(begun + Seconds(options.open_timeout_s));
@@ -110,6 +110,35 @@ void Store::OpenDirectories() {
   }
   recovered_pages_ = shared_->catalog.Counts().pages;
   recovery_s_ = std::chrono::duration<double>(Clock::now() - begun).count();
+}
+
+void Store::Reopen(std::size_t directory, std::shared_ptr<Lane> lane) {
+  lane->BeginStop();
+  const DirectorySpec& spec = directories_[directory];
+  const Uuid uuid = lane->volume().superblock().uuid;
+  // In the other thread, as all of it may hang. The old descriptors go first: where the same file
+  // system is mounted again, its lock is still ours.
+  auto open = [spec, uuid, directory, shared = shared_, lane = std::move(lane)]() mutable {
+    if (lane) {
+      (void)lane->WaitStopped(Clock::time_point::max());
+      lane.reset();
+      shared->catalog.Withdraw(directory);
+    }
+    return OpenDirectory(spec, shared->pages, shared->options, uuid);
+  };
+  auto opener =
+      std::make_unique<Opener>(std::move(open), Seconds(shared_->options.probe_interval_s),
+                               "the directory that was there is gone: mount its disk there again");
+  opener->DeliverTo([shared = shared_, lanes = lanes_, directory](OpenedDirectory opened) {
+    Join(shared, lanes, directory, std::move(opened));
+  });
+  const std::lock_guard lock(openers_mutex_);
+  openers_[directory] = std::move(opener);
+}
+
+std::string Store::WhyNotOpen(std::size_t directory) const {
+  const std::lock_guard lock(openers_mutex_);
+  return openers_[directory]->WhyNotOpen();
 }
 
 void Store::RequireOpenings(Clock::time_point deadline) const {
@@ -190,9 +219,9 @@ void Store::Submit(std::vector<GetRequest> batch) {
     if (!placement) {
       ++shared_->counters.misses;
       shared_->completions.Push(request.ticket, Status::kMiss);
-    } else if (!lanes[placement->directory]) {  // closed this moment
+    } else if (!lanes[placement->directory]) {  // closed or lost this moment
       shared_->catalog.EndRead(*placement, false);
-      shared_->completions.Push(request.ticket, Status::kCancelled);
+      shared_->completions.Push(request.ticket, closed_ ? Status::kCancelled : Status::kMiss);
     } else {
       by_directory[placement->directory].push_back(
           {request.ticket, request.key, std::move(request.pieces), *placement, deadline});
@@ -302,7 +331,7 @@ std::size_t Store::Clear() {
   Flush();
   for (std::size_t i = 0; i < directories_.size(); ++i) {
     if (lanes_->At(i)) continue;
-    throw StoreError(directories_[i].path + " keeps its pages: " + openers_[i]->WhyNotOpen());
+    throw StoreError(directories_[i].path + " keeps its pages: " + WhyNotOpen(i));
   }
   return count;
 }
@@ -349,7 +378,7 @@ DirectoryStats Store::StatsOf(std::size_t directory) const {
   stats.capacity_pages = slots_max_[directory];
   stats.capacity_bytes = directories_[directory].capacity_bytes;
   if (!closed_) {
-    stats.out_of_use_reason = stats.path + " is not open: " + openers_[directory]->WhyNotOpen();
+    stats.out_of_use_reason = stats.path + " is not open: " + WhyNotOpen(directory);
   }
   return stats;
 }
@@ -405,8 +434,10 @@ void Store::Monitor() {
   std::unique_lock lock(monitor_mutex_);
   while (!monitor_wake_.wait_for(lock, period, [this] { return monitor_stopping_; })) {
     lock.unlock();
-    for (const auto& lane : lanes_->All()) {
+    for (std::size_t i = 0; i < directories_.size(); ++i) {
+      const auto lane = lanes_->At(i);
       if (lane) lane->Watch(Clock::now());
+      if (lane && lane->is_lost()) Reopen(i, lanes_->Take(i));
     }
     lock.lock();
   }

@@ -111,6 +111,9 @@ class Store {
         const StoreOptions& options);
 
   void OpenDirectories();
+  // Of a directory that is gone: its pages are forgotten, and it is waited for.
+  void Reopen(std::size_t directory, std::shared_ptr<Lane> lane);
+  std::string WhyNotOpen(std::size_t directory) const;
   // Throws what keeps the store from being opened.
   void RequireOpenings(std::chrono::steady_clock::time_point deadline) const;
   // The directory joins the store. From any thread.
@@ -133,7 +136,8 @@ class Store {
   std::shared_ptr<StoreShared> shared_;
   std::shared_ptr<Lanes> lanes_;
   const std::vector<std::uint64_t> slots_max_;  // by directory
-  std::vector<std::unique_ptr<Opener>> openers_;
+  mutable std::mutex openers_mutex_;
+  std::vector<std::unique_ptr<Opener>> openers_;  // guarded by openers_mutex_ once it is open
   std::uint64_t recovered_pages_ = 0;
   double recovery_s_ = 0;
   std::mutex route_mutex_;

@@ -56,6 +56,8 @@ class Volume {
   // Preallocates some more slots, unless the disk would then have less than `reserve_bytes` free.
   IoStatus Grow(std::uint64_t reserve_bytes);
 
+  // kGone when the path leads elsewhere by now.
+  IoStatus CheckPresent() { return device_->CheckPresent(); }
   // Whether the directory is still there and its superblock reads as it should.
   IoStatus ProbeRead();
   // Whether a block can be written and synced.

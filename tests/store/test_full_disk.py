@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,14 +91,15 @@ def test_a_read_only_remount_serves_reads_and_comes_back(small):
     store.close()
 
 
-def test_a_directory_that_vanishes_takes_no_one_down(tmp_path):
+def test_a_directory_that_vanishes_is_noticed_and_takes_no_one_down(tmp_path):
     folder = tmp_path / "l3"
     store = open_store(folder, stall_timeout_s=0.2)
     put_all(store, range(3))
-    for entry in folder.iterdir():
-        entry.unlink()
-    folder.rmdir()
-    for i in range(3):
-        assert get(store, i) is Status.OK  # the files live on while they are open
-    wait_for(lambda: put(store, 50) is not None, "a put to end")
+    store.flush()
+    shutil.rmtree(folder)
+    wait_for(lambda: "is gone" in store.stats().degraded_reason, "the store to notice")
+    wait_for(lambda: not store.stats().directories[0].is_open, "the directory to be let go of")
+    assert [get(store, i) for i in range(3)] == [Status.MISS] * 3
+    assert put(store, 50) is Status.DROPPED
+    assert not folder.exists()
     store.close()

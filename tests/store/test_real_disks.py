@@ -1,4 +1,4 @@
-"""A disk that really fails: a loop file system that the kernel makes read-only after an error."""
+"""Disks that really fail: loop file systems that turn read-only, or whose mount goes away."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.engine_process import wait_for
 from support.store_client import get, open_store, put, put_all
 
 from kvtier_store import Status, StoreError
@@ -107,3 +108,46 @@ def test_a_read_only_disk_is_refused_with_a_sentence(disk):
     fail(disk)
     with pytest.raises(StoreError, match="Read-only file system"):
         open_store(disk.mounted_at / "l3")
+
+
+def test_a_mount_that_goes_away_is_noticed_and_nothing_is_written_below_it(disk):
+    folder = disk.mounted_at / "l3"
+    store = open_store(folder, pages=12, stall_timeout_s=0.2)
+    put_all(store, PAGES)
+    store.flush()
+    run("umount", "-l", disk.mounted_at)
+    wait_for(lambda: "is gone" in store.stats().degraded_reason, "the store to notice")
+    folder.mkdir()  # what a script that prepares the host may do
+    wait_for(lambda: not store.stats().directories[0].is_open, "the disk to be let go of")
+    assert [get(store, i) for i in PAGES] == [Status.MISS] * len(PAGES)
+    assert put(store, 100) is Status.DROPPED
+    assert str(folder) in store.stats().degraded_reason
+    assert list(folder.iterdir()) == []
+    folder.rmdir()
+    disk.mount()
+    wait_for(lambda: not store.stats().degraded, "the store to take the disk back")
+    assert [get(store, i) for i in PAGES] == [Status.OK] * len(PAGES)
+    assert put(store, 100) is Status.OK
+    store.flush()
+    store.close()
+    store = open_store(folder, pages=12)
+    assert get(store, 100) is Status.OK
+    store.close()
+
+
+def test_another_disk_in_its_place_is_left_alone(disk, tmp_path):
+    folder = disk.mounted_at / "l3"
+    store = open_store(folder, pages=12, stall_timeout_s=0.2)
+    put_all(store, PAGES)
+    store.flush()
+    run("umount", "-l", disk.mounted_at)
+    other = open_store(folder, pages=12)
+    put_all(other, range(100, 103))
+    other.close()
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "lock"}
+    wait_for(lambda: not store.stats().directories[0].is_open, "the disk to be let go of")
+    wait_for(lambda: "mount its disk" in store.stats().degraded_reason, "a try that is refused")
+    assert get(store, 100) is Status.MISS
+    store.close()
+    after = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "lock"}
+    assert after == before
