@@ -70,15 +70,21 @@ test-tsan: build $(VENV)/.catch2 ## C++ tests under ThreadSanitizer
 	$(call cpp_tests,tsan,thread)
 
 FUZZ_SECONDS ?= 600
-FUZZ_CORPUS := tests/store/corpus/directory
+FUZZ_TARGETS := directory operations
+
+# $(1): the target; each has half of the time. -max_len: longer inputs only repeat themselves.
+define fuzz
+	mkdir -p build/fuzz/found-$(1)
+	cd build/fuzz/found-$(1) && UBSAN_OPTIONS=halt_on_error=1 ../tests/store/fuzz_$(1) -max_total_time=$$(($(FUZZ_SECONDS) / 2)) -len_control=0 -max_len=$(2) -print_final_stats=1 . $(abspath tests/store/corpus/$(1))
+endef
 
 .PHONY: fuzz
-fuzz: build ## Fuzz the store's directories for FUZZ_SECONDS (needs clang and its run-time library)
+fuzz: build ## Fuzz the store for FUZZ_SECONDS (needs clang and its run-time library)
 	@command -v clang++ >/dev/null || { echo 'error: no clang++; apt-get install clang libclang-rt-14-dev' >&2; exit 1; }
 	CXX=clang++ $(BIN)/cmake -S . -B build/fuzz -G Ninja -DKVTIER_PYTHON=OFF -DKVTIER_FUZZ=ON -DKVTIER_SANITIZE='fuzzer-no-link;address;undefined' -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) >/dev/null
-	$(BIN)/cmake --build build/fuzz -j $(JOBS) --target fuzz_directory
-	mkdir -p build/fuzz/found
-	cd build/fuzz/found && UBSAN_OPTIONS=halt_on_error=1 ../tests/store/fuzz_directory -max_total_time=$(FUZZ_SECONDS) -len_control=0 -max_len=160 -print_final_stats=1 . $(abspath $(FUZZ_CORPUS))
+	$(BIN)/cmake --build build/fuzz -j $(JOBS) --target $(addprefix fuzz_,$(FUZZ_TARGETS))
+	$(call fuzz,directory,160)
+	$(call fuzz,operations,1200)
 
 STORE_SOURCES := $(filter-out csrc/store/binding%,$(wildcard csrc/store/*.cc))
 

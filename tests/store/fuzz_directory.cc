@@ -6,14 +6,13 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <set>
 
 #include "crc32c.h"
 #include "error.h"
 #include "format.h"
+#include "fuzz_input.h"
 #include "memory_disk.h"
 #include "store.h"
 #include "test_pages.h"
@@ -30,15 +29,6 @@ constexpr std::uint64_t kKeys = 12;     // tried in all
 constexpr std::size_t kMutationsMax = 24;
 constexpr std::size_t kFileBytesMax = 256 << 10;
 const std::uint64_t kSlotBytes = SlotBytes(kTestPageBytes);
-
-[[noreturn]] void Fail(const char* what) {
-  std::fprintf(stderr, "broken promise: %s\n", what);
-  std::abort();
-}
-
-void Demand(bool holds, const char* what) {
-  if (!holds) Fail(what);
-}
 
 std::shared_ptr<Store> OpenOn(MemoryDisk& disk, std::uint64_t pages) {
   static const TempDirectory directory;  // for the lock alone
@@ -85,27 +75,9 @@ const Image& SoundImage() {
   return image;
 }
 
-// Draws numbers from the fuzzer's input; zeroes after its end.
-class Input {
- public:
-  explicit Input(std::span<const std::uint8_t> data) : data_(data) {}
-  bool is_empty() const { return data_.empty(); }
-  std::uint64_t Number(std::size_t bytes) {
-    std::uint64_t number = 0;
-    for (; bytes > 0 && !data_.empty(); --bytes, data_ = data_.subspan(1)) {
-      number = number << 8 | data_.front();
-    }
-    return number;
-  }
-  std::uint64_t Below(std::uint64_t limit) { return limit == 0 ? 0 : Number(3) % limit; }
-
- private:
-  std::span<const std::uint8_t> data_;
-};
-
 class Damage {
  public:
-  Damage(Image& image, Input& input) : image_(image), input_(input) {}
+  Damage(Image& image, FuzzInput& input) : image_(image), input_(input) {}
 
   void Do() {
     switch (input_.Number(1) % 9) {
@@ -207,7 +179,7 @@ class Damage {
   }
 
   Image& image_;
-  Input& input_;
+  FuzzInput& input_;
 };
 
 // Keys that a slot vouches for with other bytes than theirs: the input has mended the checksums, so
@@ -242,7 +214,7 @@ void Use(Store& store, const std::set<std::uint64_t>& forged) {
     const Status status = Put(store, i, i / 2);
     if (status != Status::kOk && status != Status::kAlreadyPresent) {
       std::fprintf(stderr, "status %d: ", static_cast<int>(status));
-      Fail("a put was refused");
+      Demand(false, "a put was refused");
     }
   }
   const Key key = MakeKey(kKeys);
@@ -257,7 +229,7 @@ void Use(Store& store, const std::set<std::uint64_t>& forged) {
 
 void FuzzDirectory(std::span<const std::uint8_t> data) {
   Image image = SoundImage();
-  Input input(data);
+  FuzzInput input(data);
   const std::uint64_t capacity = 1 + input.Number(1) % (2 * kCapacity);
   Damage damage(image, input);
   for (std::size_t i = 0; i < kMutationsMax && !input.is_empty(); ++i) damage.Do();

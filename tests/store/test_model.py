@@ -8,27 +8,34 @@ from pathlib import Path
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
 from support.store_client import get, key, open_store, put
 
 from kvtier_store import Status
 
 KEYS = st.integers(0, 19)
-ROOM = 12  # fewer than keys: evictions happen
+CAPACITIES = st.lists(st.integers(1, 7), min_size=1, max_size=3)  # few: evictions happen
 
 
 class StoreMachine(RuleBasedStateMachine):
     """`held` is what must be there; a put at capacity may evict one unpinned page of it."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.folders = [Path(tempfile.mkdtemp()), Path(tempfile.mkdtemp())]
+    @initialize(capacities=CAPACITIES)
+    def begin(self, capacities: list[int]) -> None:
+        self.folders = [Path(tempfile.mkdtemp()) for _ in capacities]
         self.held: set[int] = set()
         self.pinned: set[int] = set()
-        self.reopen_empty_handed()
+        self.open(capacities)
 
-    def reopen_empty_handed(self) -> None:
-        self.store = open_store(*self.folders, pages=ROOM // 2)
+    def open(self, capacities: list[int]) -> None:
+        self.capacities = capacities
+        self.store = open_store(*self.folders, pages=capacities)
 
     def present(self) -> set[int]:
         found = self.store.contains([key(i) for i in range(20)])
@@ -86,13 +93,33 @@ class StoreMachine(RuleBasedStateMachine):
         self.pinned.clear()
 
     @rule()
+    def verify(self) -> None:
+        report = self.store.verify()
+        assert (report.pages, report.bad) == (len(self.held), {})
+
+    @rule()
     def reopen(self) -> None:
         self.store.close()
         self.pinned.clear()
-        self.reopen_empty_handed()
+        self.open(self.capacities)
+
+    @rule(others=st.lists(st.integers(1, 7), min_size=3, max_size=3))
+    def resize(self, others: list[int]) -> None:
+        self.store.close()
+        self.pinned.clear()
+        before, after = self.capacities, others[: len(self.folders)]
+        self.open(after)
+        now = self.present()
+        assert now <= self.held
+        if all(new >= old for old, new in zip(before, after, strict=True)):
+            assert now == self.held
+        fewer = sum(max(0, old - new) for old, new in zip(before, after, strict=True))
+        assert len(self.held) - len(now) <= fewer
+        self.held = now
 
     @invariant()
     def agrees_with_the_model(self) -> None:
+        assert len(self.held) <= sum(self.capacities)
         assert self.present() == self.held
         assert self.store.stats().pages == len(self.held)
         assert self.store.stats().corrupt == {}
@@ -104,4 +131,4 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 TestStoreMachine = StoreMachine.TestCase
-TestStoreMachine.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestStoreMachine.settings = settings(max_examples=120, stateful_step_count=30, deadline=None)

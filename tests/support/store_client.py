@@ -31,9 +31,14 @@ def capacity(pages: int, slot_bytes: int = SLOT_BYTES) -> int:
     return fixed + pages * (slot_bytes + 256)
 
 
-def open_store(*folders: Path, pages: int = 16, **options: Any) -> Store:
+def open_store(*folders: Path, pages: int | Sequence[int] = 16, **options: Any) -> Store:
+    """`pages`: in each of the folders, or for each of them."""
     options = {"reserve_bytes": 0, "probe_interval_s": 0.02} | options
-    specs = [DirectorySpec(str(folder), capacity(pages)) for folder in folders]
+    counts = [pages] * len(folders) if isinstance(pages, int) else pages
+    specs = [
+        DirectorySpec(str(folder), capacity(count))
+        for folder, count in zip(folders, counts, strict=True)
+    ]
     return Store.open(
         specs, page_bytes=PAGE_BYTES, namespace=NAMESPACE, options=StoreOptions(**options)
     )
