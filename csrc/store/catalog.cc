@@ -78,6 +78,7 @@ void Catalog::Withdraw(std::size_t directory) {
       if (index_.Holds(id)) Forget(id);
     }
     if (slot < home.slots_allocated) continue;
+    ++home.life;
     home.slots_allocated = home.slots_fresh = home.slots_writing = 0;
     home.free.clear();
     home.doomed.clear();
@@ -121,12 +122,14 @@ std::optional<Placement> Catalog::BeginRead(const Key& key) {
   MarkUsed(*slot, true);
   index_.AddReader(*slot);
   const std::size_t directory = DirectoryOf(*slot);
-  return Placement{directory, *slot - directories_[directory].begin, index_.at(*slot).sequence};
+  const Directory& home = directories_[directory];
+  return Placement{directory, *slot - home.begin, index_.at(*slot).sequence, home.life};
 }
 
 void Catalog::EndRead(const Placement& placement, bool drop) {
   const std::lock_guard lock(mutex_);
   Directory& home = directories_[placement.directory];
+  if (placement.life != home.life) return;
   const SlotId slot = home.begin + static_cast<SlotId>(placement.slot);
   if (const auto doomed = home.doomed.find(slot); doomed != home.doomed.end()) {
     if (--doomed->second > 0) return;
@@ -147,7 +150,7 @@ std::optional<PageAtWork> Catalog::BeginScrub(std::size_t directory, std::uint64
     if (!index_.Holds(id)) continue;
     index_.AddReader(id);
     const IndexEntry& entry = index_.at(id);
-    return PageAtWork{entry.key, {directory, slot, entry.sequence}};
+    return PageAtWork{entry.key, {directory, slot, entry.sequence, home.life}};
   }
   return std::nullopt;
 }

@@ -19,6 +19,7 @@ struct Placement {
   std::size_t directory = 0;
   std::uint64_t slot = 0;  // within the directory
   std::uint64_t sequence = 0;
+  std::uint32_t life = 0;  // of the directory: it has another one after Withdraw
 };
 
 // A page that is being read, and its key.
@@ -121,6 +122,7 @@ class Catalog {
     std::uint64_t slots_allocated = 0;
     std::uint64_t slots_fresh = 0;  // allocated ones beyond this were never used
     std::uint64_t pages = 0;
+    std::uint32_t life = 0;
     bool available = false;
     std::vector<std::uint32_t> free;
     std::unordered_map<SlotId, std::uint32_t> doomed;  // readers left

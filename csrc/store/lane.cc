@@ -263,8 +263,11 @@ void Lane::CommitLoop() {
     });
     if (!is_wanted) {
       lock.unlock();
+      committing_since_ = Clock::now().time_since_epoch().count();
       CheckPresent();
+      committing_since_ = 0;
       lock.lock();
+      commit_hangs_ = false;
       continue;
     }
     const bool probes = !writes_in_use();

@@ -50,6 +50,15 @@ struct Opener::Shared {
     changed.notify_all();
   }
 
+  // In the opener's thread, where nobody catches what is thrown for want of memory or threads.
+  void Deliver(OpenedDirectory directory) {
+    try {
+      take(std::move(directory));
+    } catch (const std::exception& failure) {
+      Fail(State::kRefused, failure.what());
+    }
+  }
+
   void TryOnce() {
     try {
       OpenedDirectory directory = open();
@@ -90,7 +99,7 @@ void Opener::Run(const std::shared_ptr<Shared>& shared) {
   shared->changed.wait(lock, [&] { return !shared->opened || shared->take; });
   if (auto directory = std::exchange(shared->opened, std::nullopt)) {
     lock.unlock();
-    shared->take(std::move(*directory));
+    shared->Deliver(std::move(*directory));
     lock.lock();
   }
   shared->ended = true;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <filesystem>
 #include <stdexcept>
 #include <unordered_map>
 #include <utility>
@@ -46,6 +47,15 @@ std::vector<std::uint64_t> SlotsMax(const std::vector<DirectorySpec>& directorie
   return slots;
 }
 
+// What a path means must not change with the working directory.
+std::vector<DirectorySpec> WithFullPaths(std::vector<DirectorySpec> directories) {
+  for (DirectorySpec& spec : directories) {
+    std::error_code error;
+    if (!spec.path.empty()) spec.path = std::filesystem::absolute(spec.path, error).string();
+  }
+  return directories;
+}
+
 Clock::duration Seconds(double seconds) {
   return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
 }
@@ -71,7 +81,7 @@ std::shared_ptr<Store> Store::Open(const std::vector<DirectorySpec>& directories
 Store::Store(const std::vector<DirectorySpec>& directories, const PageGeometry& pages,
              const StoreOptions& options)
     : process_(::getpid()),
-      directories_(directories),
+      directories_(WithFullPaths(directories)),
       lanes_(std::make_shared<Lanes>(directories.size())),
       slots_max_(SlotsMax(directories, pages, options)),
       routed_(directories.size()),

@@ -69,6 +69,11 @@ int Faults::OnSync() {
   return sync_error_;
 }
 
+bool Faults::OnLook() {
+  const std::lock_guard lock(mutex_);
+  return gone_ > 0 && gone_-- > 0;
+}
+
 namespace {
 
 class FaultyFile : public ForwardingFile {
@@ -118,6 +123,9 @@ class FaultyDevice : public ForwardingDevice {
     const bool is_segment = name.starts_with(kSegmentPrefix);
     if (status.ok()) file = std::make_unique<FaultyFile>(std::move(file), faults_, is_segment);
     return status;
+  }
+  IoStatus CheckPresent() override {
+    return faults_->OnLook() ? IoStatus(IoStatus::kGone) : ForwardingDevice::CheckPresent();
   }
 
  private:

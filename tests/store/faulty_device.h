@@ -18,6 +18,8 @@ class Faults {
   // Only files that are not segments: superblock and journal.
   void FailMetadataWrites(int error) { Set(metadata_write_error_, error); }
 
+  // The path leads elsewhere for this many looks at it.
+  void GoAway(int looks) { Set(gone_, looks); }
   // Syncs wait until Release.
   void StallSyncs();
   // Reads and writes of slots wait until Release. WaitForStalled: until so many of them wait.
@@ -29,6 +31,7 @@ class Faults {
   int OnWrite(bool is_segment);
   int OnGrow();
   int OnSync();
+  bool OnLook();
 
  private:
   void Set(int& field, int error);
@@ -38,6 +41,7 @@ class Faults {
   std::condition_variable changed_;
   int read_error_ = 0, write_error_ = 0, grow_error_ = 0, sync_error_ = 0;
   int metadata_write_error_ = 0;
+  int gone_ = 0;
   bool stalled_ = false;
   bool syncs_stalled_ = false;
   int waiting_ = 0;

@@ -1,8 +1,10 @@
 // Disks that fail or hang while a store is opened, and directories that join it later.
 
+#include <atomic>
 #include <catch2/catch.hpp>
 #include <cerrno>
 #include <string>
+#include <thread>
 
 #include "error.h"
 #include "two_directories.h"
@@ -98,6 +100,39 @@ TEST_CASE("a disk that hangs does not keep the store from opening") {
   test.faults->Release();
   REQUIRE(Eventually([&] { return !test.store->Stats().degraded; }));
   for (std::uint64_t i = 1; i <= kPages; ++i) CHECK(GetPage(*test.store, i) == Status::kOk);
+}
+
+TEST_CASE("a directory that goes away again and again while others work with it") {
+  TwoDirectories test;
+  test.options.stall_timeout_s = 0.08;  // the monitor looks every hundredth of a second
+  test.options.commit_interval_s = 0.001;
+  test.Open(20);
+  std::atomic<bool> ends{false};
+  std::vector<std::thread> threads;
+  std::vector<std::vector<std::byte>> pages(2, std::vector<std::byte>(testing::kTestPageBytes));
+  for (std::uint64_t t = 0; t < 2; ++t) {
+    threads.emplace_back([&, t] {
+      for (std::uint64_t step = 0; !ends; ++step) {
+        const std::uint64_t i = 1 + (step * 7 + t) % 60;
+        const Key key = testing::MakeKey(i);
+        test.store->Submit({GetRequest{i, key, {{pages[t].data(), pages[t].size()}}}});
+        test.store->Pin({&key, 1});
+        test.store->Unpin({&key, 1});
+        (void)test.store->completions().Wait(std::chrono::seconds(60), 1);
+      }
+    });
+  }
+  for (int times = 0; times < 6; ++times) {
+    test.faults->GoAway(1);
+    CHECK(Eventually([&] { return !test.First().is_open; }));
+    CHECK(Eventually([&] { return !test.store->Stats().degraded; }));
+  }
+  ends = true;
+  for (std::thread& thread : threads) thread.join();
+  for (std::uint64_t i = 1; i <= 60; ++i) CHECK(PutPage(*test.store, i) == Status::kOk);
+  test.store->CheckIntegrity();
+  CHECK(test.store->Stats().pages == 40);
+  CHECK(test.store->Stats().corrupt.empty());
 }
 
 TEST_CASE("a store whose directory is not open yet is cleared but for that, and says so") {

@@ -311,3 +311,16 @@ def test_a_page_that_names_itself_as_parent_can_be_evicted(tmp_path):
     for i in range(4):
         assert put(store, i, parent=i) is Status.OK
     store.close()
+
+
+def test_a_relative_path_means_the_same_for_ever(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = open_store(Path("l3"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for i in range(5):  # each commit looks whether the directory is still at its path
+        assert put(store, i) is Status.OK
+        store.flush()
+    assert store.stats().directories[0].path == str(tmp_path / "l3")
+    assert not store.stats().degraded
+    store.close()

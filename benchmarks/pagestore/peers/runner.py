@@ -73,8 +73,10 @@ class Runner:
         return turn
 
     def _batches(self, numbers: Sequence[int], size: int) -> Iterator[list[Item]]:
+        """Through buffers that go round: one that was just read from is in somebody's cache."""
         for at in range(0, len(numbers), size):
-            yield [Item(slot, each) for slot, each in enumerate(numbers[at : at + size])]
+            batch = enumerate(numbers[at : at + size], at)
+            yield [Item(i % self.setting.slots, each) for i, each in batch]
 
     def _stamp(self, page: memoryview, stamp: bytes) -> None:
         page[:STAMP_BYTES] = stamp
