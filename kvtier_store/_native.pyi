@@ -300,8 +300,8 @@ class Store:
         options: StoreOptions | None = None,
     ) -> Store:
         """Opens or creates; recovers the index. A directory whose disk fails or hangs is left out
-        and joins when it works, if another can be opened. Raises StoreError with a sentence for an
-        operator (in use by pid N, other geometry, no permission, symlink, ...)."""
+        and joins when it works. Raises StoreError with a sentence for an operator (in use by pid
+        N, other geometry, no permission, symlink, ..., or that the disks of all of them fail)."""
     page_bytes: int
     def contains(self, keys: Sequence[bytes]) -> list[bool]: ...
     def longest_prefix(self, keys: Sequence[bytes]) -> int:

@@ -115,8 +115,7 @@ Opener::State Opener::WaitForFirstTry(Time deadline) {
 
 void Opener::Rethrow() const {
   const std::lock_guard lock(shared_->mutex);
-  if (shared_->error) std::rethrow_exception(shared_->error);
-  throw DiskFailed("the disk does not answer");
+  std::rethrow_exception(shared_->error);
 }
 
 std::string Opener::WhyNotOpen() const {

@@ -34,7 +34,7 @@ class Opener {
 
   // Waits for the end of the first try, but no longer than until `deadline`.
   State WaitForFirstTry(std::chrono::steady_clock::time_point deadline);
-  // Throws what the last try threw.
+  // Throws what the last try threw; for one that has failed.
   [[noreturn]] void Rethrow() const;
   // A sentence; empty when the directory is open.
   std::string WhyNotOpen() const;

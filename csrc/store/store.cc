@@ -153,14 +153,17 @@ std::string Store::WhyNotOpen(std::size_t directory) const {
 
 void Store::RequireOpenings(Clock::time_point deadline) const {
   const Opener* failed = nullptr;
-  bool any_open = false;
+  bool any_hope = false;
   for (const auto& opener : openers_) {
     const Opener::State state = opener->WaitForFirstTry(deadline);
     if (state == Opener::State::kRefused) opener->Rethrow();
-    if (state == Opener::State::kOpened) any_open = true;
-    if (state != Opener::State::kOpened && failed == nullptr) failed = opener.get();
+    if (state == Opener::State::kFailed) {
+      failed = opener.get();
+    } else {
+      any_hope = true;
+    }
   }
-  if (!any_open) failed->Rethrow();
+  if (!any_hope) failed->Rethrow();
 }
 
 void Store::Join(const std::shared_ptr<StoreShared>& shared, const std::shared_ptr<Lanes>& lanes,

@@ -52,7 +52,7 @@ struct StoreShared;
 class Store {
  public:
   // Throws StoreError with a sentence for an operator: when something about a directory has to be
-  // chosen or mended, or when the disks of all of them fail.
+  // chosen or mended, or when the disks of all of them fail. One that hangs joins when it answers.
   static std::shared_ptr<Store> Open(const std::vector<DirectorySpec>& directories,
                                      const PageGeometry& pages, const StoreOptions& options);
   ~Store();

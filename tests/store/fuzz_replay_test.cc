@@ -47,7 +47,7 @@ TEST_CASE("operations of the fuzzer's corpus") {
 
 TEST_CASE("directories damaged at random") { RunAtRandom(300, 120, testing::FuzzDirectory); }
 
-TEST_CASE("operations at random") { RunAtRandom(200, 900, testing::FuzzOperations); }
+TEST_CASE("operations at random") { RunAtRandom(80, 900, testing::FuzzOperations); }
 
 }  // namespace
 }  // namespace kvtier
