@@ -89,8 +89,9 @@ TEST_CASE("a directory whose writes take longer gets fewer of them") {
     // The second directory keeps up: what is left belongs to the first.
     while (open > test.First().writes_queued) open -= test.store->completions().Poll(100).size();
   }
-  CHECK(test.First().writes_queued <= 9);
-  CHECK(test.Second().pages >= 91);
+  // Eight behind the second, which may count two more that it has just ended.
+  CHECK(test.First().writes_queued <= 11);
+  CHECK(test.Second().pages >= 89);
   test.faults->Release();
   while (open > 0) open -= test.store->completions().Wait(std::chrono::seconds(60), 100).size();
   CHECK(test.First().pages + test.Second().pages == 100);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <utility>
@@ -17,6 +18,7 @@ struct TwoDirectories {
     options.reserve_bytes = 0;
     options.open_device = [this](const std::string& path) {
       auto device = OpenPosixDevice(path);
+      if (path == first.path()) ++first_opened;
       return path == first.path() ? MakeFaulty(std::move(device), faults) : std::move(device);
     };
   }
@@ -38,6 +40,7 @@ struct TwoDirectories {
   DirectoryStats Second() const { return store->Stats().directories[1]; }
 
   TempDirectory first, second;
+  std::atomic<int> first_opened{0};  // times
   std::shared_ptr<Faults> faults = std::make_shared<Faults>();
   StoreOptions options;
   std::shared_ptr<Store> store;
