@@ -23,12 +23,13 @@ std::vector<SlotId> Catalog::Begins(const std::vector<std::uint64_t>& slots_max)
 }
 
 Catalog::Catalog(const std::vector<std::uint64_t>& slots_max, Eviction eviction)
-    : index_(Begins(slots_max), MakeEvictionPolicy(eviction, Begins(slots_max).back())),
-      directories_(slots_max.size()) {
-  const std::vector<SlotId> begins = Begins(slots_max);
+    : Catalog(Begins(slots_max), slots_max, eviction) {}
+
+Catalog::Catalog(const std::vector<SlotId>& begins, const std::vector<std::uint64_t>& slots_max,
+                 Eviction eviction)
+    : index_(begins, MakeEvictionPolicy(eviction, begins.back())) {
   for (std::size_t i = 0; i < slots_max.size(); ++i) {
-    directories_[i].begin = begins[i];
-    directories_[i].slots_max = slots_max[i];
+    directories_.emplace_back(begins[i], slots_max[i]);
   }
 }
 
@@ -36,9 +37,9 @@ void Catalog::Restore(std::size_t directory, std::uint64_t slots_allocated,
                       std::span<const JournalRecord> records) {
   const std::lock_guard lock(mutex_);
   Directory& home = directories_[directory];
-  home.slots_allocated = std::min(slots_allocated, home.slots_max);
+  home.slots.SetAllocated(slots_allocated);
   for (const JournalRecord& record : records) {
-    if (record.slot >= home.slots_allocated || record.key.IsZero() || record.sequence == 0) {
+    if (record.slot >= home.slots.allocated() || record.key.IsZero() || record.sequence == 0) {
       continue;
     }
     if (const auto other = index_.Find(record.key)) {
@@ -54,16 +55,8 @@ void Catalog::Restore(std::size_t directory, std::uint64_t slots_allocated,
 void Catalog::FinishRestore(std::size_t directory) {
   const std::lock_guard lock(mutex_);
   Directory& home = directories_[directory];
-  home.free.clear();
-  home.slots_fresh = home.slots_allocated;
-  for (std::uint64_t slot = home.slots_allocated; slot-- > 0;) {
-    if (index_.Holds(home.begin + static_cast<SlotId>(slot))) continue;
-    if (slot + 1 == home.slots_fresh) {
-      home.slots_fresh = slot;
-    } else {
-      home.free.push_back(static_cast<std::uint32_t>(slot));
-    }
-  }
+  home.slots.Recount(
+      [&](std::uint64_t slot) { return index_.Holds(home.begin + static_cast<SlotId>(slot)); });
 }
 
 void Catalog::Withdraw(std::size_t directory) {
@@ -72,16 +65,14 @@ void Catalog::Withdraw(std::size_t directory) {
   for (std::uint64_t slot = 0;;) {
     const std::lock_guard lock(mutex_);
     Directory& home = directories_[directory];
-    const std::uint64_t end = std::min(home.slots_allocated, slot + kStretch);
+    const std::uint64_t end = std::min(home.slots.allocated(), slot + kStretch);
     for (; slot < end; ++slot) {
       const SlotId id = home.begin + static_cast<SlotId>(slot);
       if (index_.Holds(id)) Forget(id);
     }
-    if (slot < home.slots_allocated) continue;
+    if (slot < home.slots.allocated()) continue;
     ++home.life;
-    home.slots_allocated = home.slots_fresh = home.slots_writing = 0;
-    home.free.clear();
-    home.doomed.clear();
+    home.slots.Forget();
     home.pending.clear();
     return;
   }
@@ -131,10 +122,8 @@ void Catalog::EndRead(const Placement& placement, bool drop) {
   Directory& home = directories_[placement.directory];
   if (placement.life != home.life) return;
   const SlotId slot = home.begin + static_cast<SlotId>(placement.slot);
-  if (const auto doomed = home.doomed.find(slot); doomed != home.doomed.end()) {
-    if (--doomed->second > 0) return;
-    home.doomed.erase(doomed);
-    home.free.push_back(static_cast<std::uint32_t>(placement.slot));
+  if (home.slots.IsDoomed(placement.slot)) {
+    home.slots.EndDoomedRead(placement.slot);
     return;
   }
   index_.RemoveReader(slot);
@@ -145,7 +134,7 @@ std::optional<PageAtWork> Catalog::BeginScrub(std::size_t directory, std::uint64
   const std::lock_guard lock(mutex_);
   const Directory& home = directories_[directory];
   if (!home.available) return std::nullopt;
-  for (std::uint64_t slot = from; slot < home.slots_allocated; ++slot) {
+  for (std::uint64_t slot = from; slot < home.slots.allocated(); ++slot) {
     const SlotId id = home.begin + static_cast<SlotId>(slot);
     if (!index_.Holds(id)) continue;
     index_.AddReader(id);
@@ -166,7 +155,7 @@ void Catalog::FinishWrite(const Placement& placement, const Key& key, const Key&
   const SlotId slot = home.begin + static_cast<SlotId>(placement.slot);
   if (const auto unseen = index_.Find(key)) Drop(*unseen);
   Insert(slot, key, parent, placement.sequence);
-  --home.slots_writing;
+  home.slots.EndWrite();
   writing_.erase(key);
   home.pending.push_back(RecordOf(RecordKind::kPut, slot));
 }
@@ -178,18 +167,7 @@ void Catalog::AbandonWrite(const Key& key) {
 
 std::optional<std::uint64_t> Catalog::TakeFree(std::size_t directory) {
   const std::lock_guard lock(mutex_);
-  Directory& home = directories_[directory];
-  std::uint64_t slot;
-  if (!home.free.empty()) {
-    slot = home.free.back();
-    home.free.pop_back();
-  } else if (home.slots_fresh < home.slots_allocated) {
-    slot = home.slots_fresh++;
-  } else {
-    return std::nullopt;
-  }
-  ++home.slots_writing;
-  return slot;
+  return directories_[directory].slots.TakeFree();
 }
 
 std::optional<std::uint64_t> Catalog::TakeVictim(std::size_t directory) {
@@ -200,19 +178,18 @@ std::optional<std::uint64_t> Catalog::TakeVictim(std::size_t directory) {
   home.pending.push_back(RecordOf(RecordKind::kEvict, *victim));
   Remove(*victim);
   ++evicted_;
-  ++home.slots_writing;
+  home.slots.BeginWrite();
   return *victim - home.begin;
 }
 
 void Catalog::ReturnFree(std::size_t directory, std::uint64_t slot) {
   const std::lock_guard lock(mutex_);
-  --directories_[directory].slots_writing;
-  directories_[directory].free.push_back(static_cast<std::uint32_t>(slot));
+  directories_[directory].slots.AbandonWrite(slot);
 }
 
 void Catalog::SetAllocated(std::size_t directory, std::uint64_t slots_allocated) {
   const std::lock_guard lock(mutex_);
-  directories_[directory].slots_allocated = slots_allocated;
+  directories_[directory].slots.SetAllocated(slots_allocated);
 }
 
 JournalRecord Catalog::RecordOf(RecordKind kind, SlotId slot) const {
@@ -242,14 +219,10 @@ bool Catalog::OrderChanged(std::size_t directory) const {
 
 std::optional<std::size_t> Catalog::BestVictim(std::span<const std::size_t> candidates) const {
   const std::lock_guard lock(mutex_);
-  std::vector<std::size_t> full;
   for (const std::size_t directory : candidates) {
-    const Directory& home = directories_[directory];
-    const bool has_room = !home.free.empty() || home.slots_fresh < home.slots_max;
-    if (has_room) return std::nullopt;
-    full.push_back(directory);
+    if (directories_[directory].slots.HasRoom()) return std::nullopt;
   }
-  return index_.BestVictim(full);
+  return index_.BestVictim(candidates);
 }
 
 void Catalog::Insert(SlotId slot, const Key& key, const Key& parent, std::uint64_t sequence) {
@@ -266,14 +239,14 @@ void Catalog::Forget(SlotId slot) {
   Directory& home = directories_[DirectoryOf(slot)];
   const std::uint32_t readers = index_.at(slot).readers;
   Remove(slot);
-  if (readers > 0) home.doomed.emplace(slot, readers);
+  if (readers > 0) home.slots.Doom(slot - home.begin, readers);
 }
 
 void Catalog::Drop(SlotId slot) {
   Directory& home = directories_[DirectoryOf(slot)];
   home.pending.push_back(RecordOf(RecordKind::kEvict, slot));
   Forget(slot);
-  if (!home.doomed.contains(slot)) home.free.push_back(slot - home.begin);
+  if (!home.slots.IsDoomed(slot - home.begin)) home.slots.Free(slot - home.begin);
 }
 
 void Catalog::Touch(std::span<const Key> keys) {
@@ -316,7 +289,7 @@ std::size_t Catalog::Clear() {
   const std::lock_guard lock(mutex_);
   const std::size_t count = index_.size();
   for (const Directory& home : directories_) {
-    for (std::uint64_t slot = 0; slot < home.slots_allocated; ++slot) {
+    for (std::uint64_t slot = 0; slot < home.slots.allocated(); ++slot) {
       const SlotId id = home.begin + static_cast<SlotId>(slot);
       if (index_.Holds(id)) Drop(id);
     }
@@ -337,7 +310,7 @@ Catalog::Snapshot Catalog::TakeSnapshot(std::size_t directory) {
   snapshot.pending.swap(home.pending);
   home.order_changed = false;
   std::vector<SlotId> held;
-  for (std::uint64_t slot = 0; slot < home.slots_allocated; ++slot) {
+  for (std::uint64_t slot = 0; slot < home.slots.allocated(); ++slot) {
     const SlotId id = home.begin + static_cast<SlotId>(slot);
     if (index_.Holds(id)) held.push_back(id);
   }
@@ -389,15 +362,13 @@ void Catalog::CheckIntegrity() const {
   index_.CheckIntegrity();
   for (const Directory& home : directories_) {
     std::uint64_t held = 0;
-    for (std::uint64_t slot = 0; slot < home.slots_allocated; ++slot) {
+    for (std::uint64_t slot = 0; slot < home.slots.allocated(); ++slot) {
       if (index_.Holds(home.begin + static_cast<SlotId>(slot))) ++held;
     }
     if (held != home.pages) throw std::logic_error("pages of a directory are miscounted");
-    const std::uint64_t fresh = home.slots_allocated - home.slots_fresh;
-    const std::uint64_t known =
-        held + home.free.size() + fresh + home.doomed.size() + home.slots_writing;
-    if (known != home.slots_allocated) {
-      throw std::logic_error(std::to_string(home.slots_allocated) + " slots allocated, " +
+    const std::uint64_t known = held + home.slots.CountWithoutPage();
+    if (known != home.slots.allocated()) {
+      throw std::logic_error(std::to_string(home.slots.allocated()) + " slots allocated, " +
                              std::to_string(known) + " accounted for");
     }
   }

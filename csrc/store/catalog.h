@@ -4,13 +4,13 @@
 #include <mutex>
 #include <optional>
 #include <span>
-#include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
 #include "format.h"
 #include "index.h"
 #include "key.h"
+#include "slot_states.h"
 
 namespace kvtier {
 
@@ -34,11 +34,7 @@ struct CatalogCounts {
 };
 
 // Which pages there are, which slots are free, and what the journals have yet to be told. No
-// I/O. Thread-safe: one lock, never held for long.
-//
-// A slot is in one of five states: not allocated; free; being written (nothing knows of it but its
-// writer); holding a page; doomed (its page was dropped while readers were at it: free when the
-// last of them ends).
+// I/O. Thread-safe: one lock, never held for long. slot_states.h has what becomes of a slot.
 class Catalog {
  public:
   // One entry per directory: its most slots.
@@ -117,20 +113,19 @@ class Catalog {
 
  private:
   struct Directory {
-    SlotId begin = 0;
-    std::uint64_t slots_max = 0;
-    std::uint64_t slots_allocated = 0;
-    std::uint64_t slots_fresh = 0;  // allocated ones beyond this were never used
+    Directory(SlotId at, std::uint64_t slots_max) : begin(at), slots(slots_max) {}
+
+    SlotId begin;
+    SlotStates slots;
     std::uint64_t pages = 0;
     std::uint32_t life = 0;
     bool available = false;
-    std::vector<std::uint32_t> free;
-    std::unordered_map<SlotId, std::uint32_t> doomed;  // readers left
     std::vector<JournalRecord> pending;
-    std::uint64_t slots_writing = 0;
     bool order_changed = false;
   };
 
+  Catalog(const std::vector<SlotId>& begins, const std::vector<std::uint64_t>& slots_max,
+          Eviction eviction);
   std::size_t DirectoryOf(SlotId slot) const;
   const Directory& Of(SlotId slot) const { return directories_[DirectoryOf(slot)]; }
   void MarkUsed(SlotId slot, bool was_read);

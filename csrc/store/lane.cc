@@ -6,18 +6,10 @@
 namespace kvtier {
 namespace {
 
-// How long a disk that had no room for more slots is left alone.
-constexpr auto kGrowPause = std::chrono::seconds(1);
-
 constexpr int kProbeDoublingsMax = 5;
 
 // Memory that the caller gave and the kernel refuses says nothing about the disk.
 bool IsCallersFault(const IoStatus& status) { return status.error() == EFAULT; }
-
-std::chrono::nanoseconds Seconds(double seconds) {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-      std::chrono::duration<double>(seconds));
-}
 
 }  // namespace
 
@@ -46,7 +38,11 @@ class Lane::Visit {
 };
 
 Lane::Lane(std::shared_ptr<StoreShared> shared, std::size_t self, std::unique_ptr<Volume> volume)
-    : owned_(std::move(shared)), shared_(*owned_), self_(self), volume_(std::move(volume)) {
+    : owned_(std::move(shared)),
+      shared_(*owned_),
+      self_(self),
+      volume_(std::move(volume)),
+      slots_(shared_.catalog, self, *volume_, shared_.options.reserve_bytes) {
   const StoreOptions& options = shared_.options;
   const SchedulerLimits limits{.reads = options.ReadDepthFor(shared_.pages.page_bytes),
                                .writes = options.write_depth};
@@ -151,17 +147,13 @@ void Lane::EndWrite(const WriteTask& task, Status status) {
 }
 
 Status Lane::WritePage(const WriteTask& task, SlotIo& io) {
-  auto slot = TakeSlot();
+  auto slot = slots_.Take();
   IoStatus written(ENOSPC);
   SlotHeader header{};
   // On a file system that allocates at every write a full disk shows only here: once more, then,
   // in the place of a page that has its blocks.
   for (int attempt = 0; attempt < 2 && slot && written.IsNoSpace(); ++attempt) {
-    if (attempt > 0) {
-      shared_.catalog.ReturnFree(self_, *slot);
-      slot = shared_.catalog.TakeVictim(self_);
-      if (!slot) break;
-    }
+    if (attempt > 0 && !(slot = slots_.Replace(*slot))) break;
     header = MakeHeader(task);
     written = io.Write(*slot, header, task.pieces);
   }
@@ -204,28 +196,6 @@ void Lane::WakeCommitter() {
   const std::lock_guard lock(wake_mutex_);
   written_ = true;
   wake_.notify_all();
-}
-
-std::optional<std::uint64_t> Lane::TakeSlot() {
-  if (const auto slot = shared_.catalog.TakeFree(self_)) return slot;
-  if (const auto slot = TakeGrown()) return slot;
-  return shared_.catalog.TakeVictim(self_);
-}
-
-// Failing to grow is no error: the store recycles the slots that it has.
-std::optional<std::uint64_t> Lane::TakeGrown() {
-  const std::lock_guard lock(grow_mutex_);
-  if (const auto slot = shared_.catalog.TakeFree(self_)) return slot;  // another thread grew it
-  Segments& segments = volume_->segments();
-  if (segments.slots_allocated() == segments.slots_max()) return std::nullopt;
-  const Clock::time_point now = Clock::now();
-  if (now < grow_again_) return std::nullopt;
-  if (!volume_->Grow(shared_.options.reserve_bytes).ok()) {
-    grow_again_ = now + kGrowPause;
-    return std::nullopt;
-  }
-  shared_.catalog.SetAllocated(self_, segments.slots_allocated());
-  return shared_.catalog.TakeFree(self_);
 }
 
 std::optional<std::string> Lane::Flush() {

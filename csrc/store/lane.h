@@ -10,6 +10,7 @@
 
 #include "breaker.h"
 #include "scheduler.h"
+#include "slot_source.h"
 #include "stats.h"
 #include "store_shared.h"
 #include "volume.h"
@@ -79,8 +80,6 @@ class Lane : private TaskRunner {
   void WakeCommitter();
   void EndWrite(const WriteTask& task, Status status);
   Status WritePage(const WriteTask& task, SlotIo& io);
-  std::optional<std::uint64_t> TakeSlot();
-  std::optional<std::uint64_t> TakeGrown();
   bool CommitOnce();
   void CommitLoop();
   void CommitLast();
@@ -100,9 +99,7 @@ class Lane : private TaskRunner {
   StoreShared& shared_;
   const std::size_t self_;
   const std::unique_ptr<Volume> volume_;
-
-  std::mutex grow_mutex_;
-  Clock::time_point grow_again_{};  // guarded by grow_mutex_
+  SlotSource slots_;
 
   Breaker reads_;
   Breaker writes_;

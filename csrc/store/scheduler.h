@@ -12,11 +12,10 @@
 #include <vector>
 
 #include "catalog.h"
+#include "clock.h"
 #include "slot_io.h"
 
 namespace kvtier {
-
-using Clock = std::chrono::steady_clock;
 
 struct ReadTask {
   std::uint64_t ticket;

@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <filesystem>
 #include <stdexcept>
 #include <unordered_map>
@@ -12,16 +11,15 @@
 #include "error.h"
 #include "lanes.h"
 #include "open_directory.h"
-#include "opener.h"
+#include "openings.h"
 #include "process_stores.h"
+#include "router.h"
 #include "store_shared.h"
 
 namespace kvtier {
 namespace {
 
 constexpr std::size_t kPiecesMax = 512;  // with header and padding well below IOV_MAX
-
-constexpr std::size_t kLagMax = 8;  // pages that a directory may lag behind another
 
 void ValidatePages(const PageGeometry& pages) {
   if (pages.page_bytes == 0 || pages.page_bytes > kPageBytesMax) {
@@ -56,10 +54,6 @@ std::vector<DirectorySpec> WithFullPaths(std::vector<DirectorySpec> directories)
   return directories;
 }
 
-Clock::duration Seconds(double seconds) {
-  return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
-}
-
 // Threads that hang in a disk use what a lane has: it goes when they have ended.
 void LetGoLater(std::shared_ptr<Lane> lane) {
   std::thread([lane = std::move(lane)]() mutable { lane.reset(); }).detach();
@@ -84,10 +78,13 @@ Store::Store(const std::vector<DirectorySpec>& directories, const PageGeometry& 
       directories_(WithFullPaths(directories)),
       lanes_(std::make_shared<Lanes>(directories.size())),
       slots_max_(SlotsMax(directories, pages, options)),
-      routed_(directories.size()),
-      routes_(directories.size()) {
-  shared_ = std::make_shared<StoreShared>(options, pages, slots_max_);
-  OpenDirectories();
+      shared_(std::make_shared<StoreShared>(options, pages, slots_max_)),
+      openings_(std::make_unique<Openings>(directories_, shared_, lanes_)),
+      router_(std::make_unique<Router>(slots_max_)) {
+  const auto begun = Clock::now();
+  openings_->Begin();
+  recovered_pages_ = shared_->catalog.Counts().pages;
+  recovery_s_ = std::chrono::duration<double>(Clock::now() - begun).count();
   monitor_ = std::make_unique<std::thread>([this] { Monitor(); });
 }
 
@@ -97,95 +94,6 @@ Store::~Store() {
   } catch (const StoreError&) {
     // A disk that hangs: nobody is left to be told.
   }
-}
-
-void Store::OpenDirectories() {
-  const auto begun = Clock::now();
-  const StoreOptions& options = shared_->options;
-  for (const DirectorySpec& spec : directories_) {
-    openers_.push_back(std::make_unique<Opener>(
-        [spec, shared = shared_] { return OpenDirectory(spec, shared->pages, shared->options); },
-        Seconds(options.probe_interval_s), "it is still being opened"));
-  }
-  try {
-    RequireOpenings(begun + Seconds(options.open_timeout_s));
-    for (std::size_t i = 0; i < openers_.size(); ++i) {
-      openers_[i]->DeliverTo([shared = shared_, lanes = lanes_, i](OpenedDirectory opened) {
-        Join(shared, lanes, i, std::move(opened));
-      });
-    }
-  } catch (...) {
-    for (const auto& opener : openers_) opener->Stop(Clock::now());
-    throw;
-  }
-  recovered_pages_ = shared_->catalog.Counts().pages;
-  recovery_s_ = std::chrono::duration<double>(Clock::now() - begun).count();
-}
-
-void Store::Reopen(std::size_t directory, std::shared_ptr<Lane> lane) {
-  lane->BeginStop();
-  const DirectorySpec& spec = directories_[directory];
-  const Uuid uuid = lane->volume().superblock().uuid;
-  // In the other thread, as all of it may hang. The old descriptors go first: where the same file
-  // system is mounted again, its lock is still ours.
-  auto open = [spec, uuid, directory, shared = shared_, lane = std::move(lane)]() mutable {
-    if (lane) {
-      (void)lane->WaitStopped(Clock::time_point::max());
-      lane.reset();
-      shared->catalog.Withdraw(directory);
-    }
-    return OpenDirectory(spec, shared->pages, shared->options, uuid);
-  };
-  auto opener =
-      std::make_unique<Opener>(std::move(open), Seconds(shared_->options.probe_interval_s),
-                               "the directory that was there is gone: mount its disk there again");
-  opener->DeliverTo([shared = shared_, lanes = lanes_, directory](OpenedDirectory opened) {
-    Join(shared, lanes, directory, std::move(opened));
-  });
-  const std::lock_guard lock(openers_mutex_);
-  openers_[directory] = std::move(opener);
-}
-
-std::string Store::WhyNotOpen(std::size_t directory) const {
-  const std::lock_guard lock(openers_mutex_);
-  return openers_[directory]->WhyNotOpen();
-}
-
-void Store::RequireOpenings(Clock::time_point deadline) const {
-  const Opener* failed = nullptr;
-  bool any_hope = false;
-  for (const auto& opener : openers_) {
-    const Opener::State state = opener->WaitForFirstTry(deadline);
-    if (state == Opener::State::kRefused) opener->Rethrow();
-    if (state == Opener::State::kFailed) {
-      failed = opener.get();
-    } else {
-      any_hope = true;
-    }
-  }
-  if (!any_hope) failed->Rethrow();
-}
-
-void Store::Join(const std::shared_ptr<StoreShared>& shared, const std::shared_ptr<Lanes>& lanes,
-                 std::size_t directory, OpenedDirectory opened) {
-  // Writes that a crash kept from the journal had numbers as well; none of them comes again.
-  constexpr std::uint64_t kSequenceGap = 1 << 24;
-  const std::uint64_t first = opened.pages.sequence_max + kSequenceGap;
-  std::uint64_t next = shared->next_sequence;
-  while (next < first && !shared->next_sequence.compare_exchange_weak(next, first)) {
-  }
-  // In stretches: others use the catalog meanwhile.
-  constexpr std::size_t kStretch = 4096;
-  const std::uint64_t slots = opened.volume->segments().slots_allocated();
-  std::span<const JournalRecord> left(opened.pages.puts);
-  do {
-    const auto stretch = left.first(std::min(kStretch, left.size()));
-    shared->catalog.Restore(directory, slots, stretch);
-    left = left.subspan(stretch.size());
-  } while (!left.empty());
-  shared->catalog.FinishRestore(directory);
-  lanes->Add(directory, std::make_shared<Lane>(shared, directory, std::move(opened.volume)));
-  shared->catalog.SetAvailable(directory, true);
 }
 
 void Store::RequireUsable() const {
@@ -262,7 +170,7 @@ void Store::SubmitOne(PutRequest request, std::span<const std::shared_ptr<Lane>>
     return;
   }
   const bool has_room = shared_->writes_waiting.fetch_add(1) < shared_->options.write_queue;
-  const auto directory = has_room ? ChooseDirectory(lanes) : std::nullopt;
+  const auto directory = has_room ? router_->Choose(lanes, shared_->catalog) : std::nullopt;
   if (!directory) {
     --shared_->writes_waiting;
     shared_->catalog.AbandonWrite(request.key);
@@ -272,50 +180,6 @@ void Store::SubmitOne(PutRequest request, std::span<const std::shared_ptr<Lane>>
   }
   lanes[*directory]->Submit(
       WriteTask{request.ticket, request.key, request.parent, std::move(request.pieces)});
-}
-
-// By capacity, so that pages stay as long in one directory as in another; once all are full, where
-// the page lies that should go. Another one if that lags behind, so that each writes as fast as it
-// can. Nothing when none takes writes.
-std::optional<std::size_t> Store::ChooseDirectory(std::span<const std::shared_ptr<Lane>> lanes) {
-  const std::lock_guard lock(route_mutex_);
-  UpdateRoutes(lanes);
-  std::optional<std::size_t> next, shortest;
-  std::vector<std::size_t> in_use;
-  std::vector<std::size_t> queued(lanes.size());
-  for (std::size_t i = 0; i < lanes.size(); ++i) {
-    if (!routes_[i]) continue;
-    in_use.push_back(i);
-    queued[i] = lanes[i]->writes_queued();
-    if (!next || RoutedShare(i) < RoutedShare(*next)) next = i;
-    if (!shortest || queued[i] < queued[*shortest]) shortest = i;
-  }
-  if (!next) return std::nullopt;
-  if (const auto victims = shared_->catalog.BestVictim(in_use)) next = victims;
-  if (queued[*next] - queued[*shortest] > kLagMax) next = shortest;
-  ++routed_[*next];
-  return next;
-}
-
-// Which directories take writes now. One that was away does not make up for what it missed: all
-// writes would go there until it had.
-void Store::UpdateRoutes(std::span<const std::shared_ptr<Lane>> lanes) {
-  std::optional<double> least;
-  for (std::size_t i = 0; i < lanes.size(); ++i) {
-    if (routes_[i]) least = std::min(least.value_or(RoutedShare(i)), RoutedShare(i));
-  }
-  for (std::size_t i = 0; i < lanes.size(); ++i) {
-    const bool takes_writes = lanes[i] && lanes[i]->writes_in_use();
-    if (takes_writes && !routes_[i] && least) {
-      const double missed = *least * static_cast<double>(slots_max_[i]);
-      routed_[i] = std::max(routed_[i], static_cast<std::uint64_t>(missed));
-    }
-    routes_[i] = takes_writes;
-  }
-}
-
-double Store::RoutedShare(std::size_t directory) const {
-  return static_cast<double>(routed_[directory]) / static_cast<double>(slots_max_[directory]);
 }
 
 void Store::Touch(std::span<const Key> keys) {
@@ -344,7 +208,7 @@ std::size_t Store::Clear() {
   Flush();
   for (std::size_t i = 0; i < directories_.size(); ++i) {
     if (lanes_->At(i)) continue;
-    throw StoreError(directories_[i].path + " keeps its pages: " + WhyNotOpen(i));
+    throw StoreError(directories_[i].path + " keeps its pages: " + openings_->WhyNotOpen(i));
   }
   return count;
 }
@@ -391,7 +255,7 @@ DirectoryStats Store::StatsOf(std::size_t directory) const {
   stats.capacity_pages = slots_max_[directory];
   stats.capacity_bytes = directories_[directory].capacity_bytes;
   if (!closed_) {
-    stats.out_of_use_reason = stats.path + " is not open: " + WhyNotOpen(directory);
+    stats.out_of_use_reason = stats.path + " is not open: " + openings_->WhyNotOpen(directory);
   }
   return stats;
 }
@@ -406,7 +270,7 @@ void Store::Close() {
   for (const auto& lane : lanes) {
     if (lane) lane->BeginStop();
   }
-  for (const auto& opener : openers_) opener->Stop(deadline);
+  openings_->Stop(deadline);
   std::string hanging;
   for (std::size_t i = 0; i < lanes.size(); ++i) {
     if (!lanes[i] || lanes[i]->WaitStopped(deadline)) continue;
@@ -450,7 +314,7 @@ void Store::Monitor() {
     for (std::size_t i = 0; i < directories_.size(); ++i) {
       const auto lane = lanes_->At(i);
       if (lane) lane->Watch(Clock::now());
-      if (lane && lane->is_lost()) Reopen(i, lanes_->Take(i));
+      if (lane && lane->is_lost()) openings_->Again(i, lanes_->Take(i));
     }
     lock.lock();
   }

@@ -40,9 +40,9 @@ struct PutRequest {
 
 class Lane;
 class Lanes;
-class Opener;
+class Openings;
 class ProcessStores;
-struct OpenedDirectory;
+class Router;
 struct StoreShared;
 
 // Pages on disk (L3), in one or several directories. Thread-safe. Engine-neutral: it knows keys,
@@ -110,39 +110,24 @@ class Store {
   Store(const std::vector<DirectorySpec>& directories, const PageGeometry& pages,
         const StoreOptions& options);
 
-  void OpenDirectories();
-  // Of a directory that is gone: its pages are forgotten, and it is waited for.
-  void Reopen(std::size_t directory, std::shared_ptr<Lane> lane);
-  std::string WhyNotOpen(std::size_t directory) const;
-  // Throws what keeps the store from being opened.
-  void RequireOpenings(std::chrono::steady_clock::time_point deadline) const;
-  // The directory joins the store. From any thread.
-  static void Join(const std::shared_ptr<StoreShared>& shared, const std::shared_ptr<Lanes>& lanes,
-                   std::size_t directory, OpenedDirectory opened);
   void Monitor();
   void StopMonitor();
   // Throws unless this process opened the store and has not closed it.
   void RequireUsable() const;
   void RequireWholePage(std::span<const Piece> pieces) const;
   void SubmitOne(PutRequest request, std::span<const std::shared_ptr<Lane>> lanes);
-  std::optional<std::size_t> ChooseDirectory(std::span<const std::shared_ptr<Lane>> lanes);
-  void UpdateRoutes(std::span<const std::shared_ptr<Lane>> lanes);
-  double RoutedShare(std::size_t directory) const;
   DirectoryStats StatsOf(std::size_t directory) const;
   void ForgetInChild();
 
   const int process_;
   const std::vector<DirectorySpec> directories_;
-  std::shared_ptr<StoreShared> shared_;
-  std::shared_ptr<Lanes> lanes_;
+  const std::shared_ptr<Lanes> lanes_;
   const std::vector<std::uint64_t> slots_max_;  // by directory
-  mutable std::mutex openers_mutex_;
-  std::vector<std::unique_ptr<Opener>> openers_;  // guarded by openers_mutex_ once it is open
+  const std::shared_ptr<StoreShared> shared_;
+  const std::unique_ptr<Openings> openings_;
+  const std::unique_ptr<Router> router_;
   std::uint64_t recovered_pages_ = 0;
   double recovery_s_ = 0;
-  std::mutex route_mutex_;
-  std::vector<std::uint64_t> routed_;  // pages sent to each directory; guarded by route_mutex_
-  std::vector<bool> routes_;           // which of them take writes; guarded by route_mutex_
 
   std::mutex close_mutex_;  // held by Close from beginning to end
   std::atomic<bool> closed_{false};
