@@ -303,21 +303,38 @@ std::vector<JournalRecord> Catalog::TakePending(std::size_t directory) {
   return std::exchange(directories_[directory].pending, {});
 }
 
-Catalog::Snapshot Catalog::TakeSnapshot(std::size_t directory) {
+Catalog::Snapshot Catalog::BeginSnapshot(std::size_t directory) {
   const std::lock_guard lock(mutex_);
   Directory& home = directories_[directory];
-  Snapshot snapshot;
+  Snapshot snapshot(directory);
   snapshot.pending.swap(home.pending);
   home.order_changed = false;
-  std::vector<SlotId> held;
-  for (std::uint64_t slot = 0; slot < home.slots.allocated(); ++slot) {
-    const SlotId id = home.begin + static_cast<SlotId>(slot);
-    if (index_.Holds(id)) held.push_back(id);
-  }
-  std::ranges::sort(held, {}, [this](SlotId slot) { return index_.at(slot).rank; });
-  snapshot.pages.reserve(held.size());
-  for (const SlotId slot : held) snapshot.pages.push_back(RecordOf(RecordKind::kPut, slot));
   return snapshot;
+}
+
+bool Catalog::ContinueSnapshot(Snapshot& snapshot, std::uint64_t slots) const {
+  const Directory& home = directories_[snapshot.directory];
+  std::unique_lock lock(mutex_);
+  if (snapshot.slots_seen < home.slots.allocated()) {
+    const std::uint64_t end = std::min(home.slots.allocated(), snapshot.slots_seen + slots);
+    for (; snapshot.slots_seen < end; ++snapshot.slots_seen) {
+      const SlotId id = home.begin + static_cast<SlotId>(snapshot.slots_seen);
+      if (index_.Holds(id)) snapshot.held.emplace_back(index_.at(id).rank, id);
+    }
+    return true;
+  }
+  if (snapshot.copied == 0) {
+    lock.unlock();
+    std::ranges::sort(snapshot.held);
+    snapshot.pages.reserve(snapshot.held.size());
+    lock.lock();
+  }
+  const std::size_t end = std::min<std::size_t>(snapshot.held.size(), snapshot.copied + slots);
+  for (; snapshot.copied < end; ++snapshot.copied) {
+    const SlotId id = snapshot.held[snapshot.copied].second;
+    if (index_.Holds(id)) snapshot.pages.push_back(RecordOf(RecordKind::kPut, id));
+  }
+  return snapshot.copied < snapshot.held.size();
 }
 
 void Catalog::PutBackPending(std::size_t directory, std::vector<JournalRecord> records) {

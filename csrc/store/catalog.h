@@ -5,6 +5,7 @@
 #include <optional>
 #include <span>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "format.h"
@@ -91,11 +92,23 @@ class Catalog {
 
   // What the directory's journal has not been told yet; from now on it counts as told.
   std::vector<JournalRecord> TakePending(std::size_t directory);
+  // A directory's pages for a fresh journal. Taken in stretches, as others use the catalog
+  // meanwhile: what they change is pending once more, and true when it is told after `pages`.
   struct Snapshot {
-    std::vector<JournalRecord> pages;    // all of the directory, least recently used first
+    explicit Snapshot(std::size_t of) : directory(of) {}
+
+    const std::size_t directory;
     std::vector<JournalRecord> pending;  // what TakePending would have returned
+    std::vector<JournalRecord> pages;    // least recently used first, once it is done
+
+    // How far it is.
+    std::uint64_t slots_seen = 0;
+    std::vector<std::pair<std::uint64_t, SlotId>> held;  // by rank
+    std::size_t copied = 0;
   };
-  Snapshot TakeSnapshot(std::size_t directory);
+  Snapshot BeginSnapshot(std::size_t directory);
+  // Looks at up to `slots`, or copies so many; false once it is done.
+  bool ContinueSnapshot(Snapshot& snapshot, std::uint64_t slots) const;
   // Whether pages were used since the last snapshot: the journal has another order.
   bool OrderChanged(std::size_t directory) const;
   // The journal could not be told after all.

@@ -235,6 +235,7 @@ void Lane::CommitLoop() {
       lock.unlock();
       committing_since_ = Clock::now().time_since_epoch().count();
       CheckPresent();
+      MarkTime();
       committing_since_ = 0;
       lock.lock();
       commit_hangs_ = false;
@@ -280,8 +281,16 @@ void Lane::CommitLast() {
   if (shared_.catalog.OrderChanged(self_)) {
     (void)volume_->Compact(shared_.catalog, self_, shared_.next_sequence);
   } else {
-    (void)volume_->CommitLastMark(shared_.next_sequence);
+    (void)volume_->CommitMark(shared_.next_sequence);
   }
+}
+
+// For who looks from outside at a directory that is only read.
+void Lane::MarkTime() {
+  const IoStatus status = volume_->CommitMarkIfDue(shared_.next_sequence);
+  if (status.ok()) return;
+  CountIoError();
+  WriteFailed(status.Text());
 }
 
 void Lane::CheckPresent() {

@@ -91,6 +91,7 @@ class Lane : private TaskRunner {
   void FailQueued();
   // Looks whether the directory is still at its path.
   void CheckPresent();
+  void MarkTime();
   // Tries a directory that is out of use, and takes it back when it works.
   void Probe();
   std::string Describe(const char* what, const std::string& why) const;

@@ -40,7 +40,8 @@ OpenedDirectory OpenDirectory(const DirectorySpec& spec, const PageGeometry& pag
   if (expected) RequireSame(*device, spec.path, *expected);
   auto lock = std::make_unique<OwnerLock>(spec.path);
   OpenedDirectory opened;
-  opened.volume = std::make_unique<Volume>(spec, pages, std::move(device), std::move(lock));
+  opened.volume =
+      std::make_unique<Volume>(spec, pages, std::move(device), std::move(lock), options.unix_now);
   opened.pages = opened.volume->Recover();
   return opened;
 }

@@ -9,6 +9,7 @@
 #include "admission.h"
 #include "device.h"
 #include "eviction.h"
+#include "timeline.h"
 
 namespace kvtier {
 
@@ -47,6 +48,8 @@ struct StoreOptions {
   std::uint64_t reserve_bytes = std::uint64_t{1} << 30;
   // For tests: what stands between the store and the directory at a path.
   std::function<std::unique_ptr<Device>(const std::string& path)> open_device;
+  // For tests: the time of day, in seconds since 1970.
+  std::function<std::uint64_t()> unix_now = UnixNow;
 
   // Throws StoreError that names the field, the value and the bounds.
   void Validate() const;

@@ -52,13 +52,14 @@ std::uint64_t SlotsFor(std::uint64_t capacity_bytes, std::uint64_t slot_bytes) {
 }
 
 Volume::Volume(const DirectorySpec& spec, const PageGeometry& pages, std::unique_ptr<Device> device,
-               std::unique_ptr<OwnerLock> lock)
+               std::unique_ptr<OwnerLock> lock, std::function<std::uint64_t()> unix_now)
     : spec_(spec),
       device_(MakeMetered(std::move(device), traffic_)),
       lock_(std::move(lock)),
       superblock_(OpenSuperblock(*device_, spec.path, pages, spec.capacity_bytes)),
       probe_file_(OpenProbeFile(*device_, spec.path)),
       slots_max_(SlotsFor(spec.capacity_bytes, superblock_.slot_bytes)),
+      unix_now_(std::move(unix_now)),
       segments_(*device_, {superblock_.slot_bytes, superblock_.slots_per_segment}, slots_max_),
       journal_(*device_, superblock_.uuid, JournalRecordsFor(slots_max_)) {}
 
@@ -170,8 +171,7 @@ IoStatus Volume::Commit(Catalog& catalog, std::size_t self, std::uint64_t next_s
   }
   std::vector<JournalRecord> records = catalog.TakePending(self);
   if (const IoStatus status = segments_.Sync(); !status.ok()) {
-    // The kernel reports a lost write once; a later sync would pass without it.
-    catalog.DropPages(self, records);
+    DropUnsynced(catalog, self, std::move(records));
     return status;
   }
   std::vector<JournalRecord> news = WithPlaces(records);
@@ -185,10 +185,13 @@ IoStatus Volume::Commit(Catalog& catalog, std::size_t self, std::uint64_t next_s
 }
 
 IoStatus Volume::Compact(Catalog& catalog, std::size_t self, std::uint64_t next_sequence) {
-  Catalog::Snapshot snapshot = catalog.TakeSnapshot(self);
+  constexpr std::uint64_t kStretch = 4096;  // slots: a fraction of a millisecond
+  Catalog::Snapshot snapshot = catalog.BeginSnapshot(self);
+  while (catalog.ContinueSnapshot(snapshot, kStretch)) {
+  }
   IoStatus status = segments_.Sync();
   if (!status.ok()) {
-    catalog.DropPages(self, snapshot.pending);
+    DropUnsynced(catalog, self, std::move(snapshot.pending));
     return status;
   }
   status = RewriteJournal(WithPlaces(std::move(snapshot.pages)), next_sequence);
@@ -208,7 +211,19 @@ IoStatus Volume::RewriteJournal(std::vector<JournalRecord> pages, std::uint64_t 
   return status;
 }
 
-IoStatus Volume::CommitLastMark(std::uint64_t next_sequence) {
+// The kernel reports a lost write once; a later sync would pass without it. It may be one of those
+// that ended since the commit began.
+void Volume::DropUnsynced(Catalog& catalog, std::size_t self, std::vector<JournalRecord> records) {
+  const std::vector<JournalRecord> since = catalog.TakePending(self);
+  records.insert(records.end(), since.begin(), since.end());
+  catalog.DropPages(self, records);
+}
+
+IoStatus Volume::CommitMarkIfDue(std::uint64_t next_sequence) {
+  return timeline_.IsDue(unix_now_()) ? CommitMark(next_sequence) : IoStatus();
+}
+
+IoStatus Volume::CommitMark(std::uint64_t next_sequence) {
   const Mark mark = MarkNow(next_sequence);
   const Wear before = timeline_.wear();
   const bool is_news = mark.wear.payload_written_bytes != before.payload_written_bytes ||
@@ -232,7 +247,7 @@ Wear Volume::LifetimeWear() const {
 }
 
 Mark Volume::MarkNow(std::uint64_t next_sequence) const {
-  return {UnixNow(), next_sequence, LifetimeWear()};
+  return {unix_now_(), next_sequence, LifetimeWear()};
 }
 
 void Volume::AddTraffic(DirectoryStats& stats) const {
@@ -246,7 +261,7 @@ void Volume::AddTraffic(DirectoryStats& stats) const {
   stats.lifetime_disk_written_bytes = wear.disk_written_bytes;
   stats.lifetime_hit_bytes = wear.hit_bytes;
   const std::lock_guard lock(timeline_mutex_);
-  stats.disk_written_bytes_last_day = timeline_.DiskWrittenSince(UnixNow() - kDayS, wear);
+  stats.disk_written_bytes_last_day = timeline_.DiskWrittenSince(unix_now_() - kDayS, wear);
 }
 
 }  // namespace kvtier

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -38,7 +39,7 @@ class Volume {
   // Opens or creates the directory. Throws StoreError. `device` and the lock are separate, so that
   // a test can wrap the one and do without the other.
   Volume(const DirectorySpec& spec, const PageGeometry& pages, std::unique_ptr<Device> device,
-         std::unique_ptr<OwnerLock> lock);
+         std::unique_ptr<OwnerLock> lock, std::function<std::uint64_t()> unix_now = UnixNow);
 
   const DirectorySpec& spec() const { return spec_; }
   const Superblock& superblock() const { return superblock_; }
@@ -71,8 +72,10 @@ class Volume {
   // The same by a fresh journal of just what is there.
   IoStatus Compact(Catalog& catalog, std::size_t self, std::uint64_t next_sequence);
 
-  // Sets a last mark, for what has happened since the one before.
-  IoStatus CommitLastMark(std::uint64_t next_sequence);
+  // Sets a mark for what has happened since the one before; nothing if that is nothing.
+  IoStatus CommitMark(std::uint64_t next_sequence);
+  // The same, if the one before is old enough.
+  IoStatus CommitMarkIfDue(std::uint64_t next_sequence);
 
   void CountWritten(std::uint64_t payload_bytes) { payload_written_bytes_ += payload_bytes; }
   void CountHit(std::uint64_t payload_bytes) { hit_bytes_ += payload_bytes; }
@@ -87,6 +90,7 @@ class Volume {
   IoStatus KeepWhatCounts(RecoveredPages& pages, bool has_holes);
   // The same records with the places of their slots, for the journal.
   std::vector<JournalRecord> WithPlaces(std::vector<JournalRecord> records) const;
+  void DropUnsynced(Catalog& catalog, std::size_t self, std::vector<JournalRecord> records);
   Mark MarkNow(std::uint64_t next_sequence) const;
   void AddMark(const Mark& mark);
 
@@ -97,6 +101,7 @@ class Volume {
   const Superblock superblock_;
   const std::unique_ptr<File> probe_file_;  // the superblock's
   const std::uint64_t slots_max_;
+  const std::function<std::uint64_t()> unix_now_;
   Segments segments_;
   Journal journal_;
 

@@ -1,8 +1,11 @@
+#include <atomic>
 #include <catch2/catch.hpp>
 #include <cerrno>
+#include <thread>
 
 #include "error.h"
 #include "faulty_device.h"
+#include "inspect.h"
 #include "posix_device.h"
 #include "store_harness.h"
 
@@ -146,6 +149,40 @@ TEST_CASE("flush says so when pages cannot be made durable, and they are gone") 
   CHECK(GetPage(*test.store, 1) == Status::kOk);
   test.store->Flush();
   test.store->CheckIntegrity();
+}
+
+TEST_CASE("a page that was written while a sync was failing is not relied on either") {
+  FaultyStore test;
+  test.options.commit_interval_s = 3600;
+  test.Open();
+  REQUIRE(PutPage(*test.store, 1) == Status::kOk);
+  test.faults->StallSyncs();
+  test.faults->FailSyncs(EIO);
+  std::thread flusher([&] { CHECK_THROWS_AS(test.store->Flush(), StoreError); });
+  test.faults->WaitForStalled(1);
+  REQUIRE(PutPage(*test.store, 2) == Status::kOk);
+  test.faults->Release();
+  flusher.join();
+  test.faults->FailSyncs(0);
+  CHECK(GetPage(*test.store, 1) == Status::kMiss);
+  CHECK(GetPage(*test.store, 2) == Status::kMiss);
+  test.store->Flush();
+  test.store->CheckIntegrity();
+}
+
+TEST_CASE("a store that is only read tells who looks from outside of its hits") {
+  FaultyStore test;
+  std::atomic<std::uint64_t> now{1'000'000};
+  test.options.unix_now = [&] { return now.load(); };
+  test.Open();
+  REQUIRE(PutPage(*test.store, 1) == Status::kOk);
+  test.store->Flush();
+  now += 2 * Timeline::kMarkEveryS;
+  REQUIRE(GetPage(*test.store, 1) == Status::kOk);
+  CHECK(Eventually([&] {
+    return InspectDirectory(test.directory.path()).timeline.wear().hit_bytes ==
+           testing::kTestPageBytes;
+  }));
 }
 
 TEST_CASE("what was evicted stays evicted, though the commit that was to tell of it failed") {
