@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, ValidationInfo, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from kvtier_engine.config import TENANT_PATTERN
 from kvtier_ops import paths
 from kvtier_ops.model_registry import REGISTERED
 from kvtier_ops.units import (
@@ -70,6 +72,27 @@ def _name(value: Any) -> str:
     return text
 
 
+def _secret_file(value: Any, info: ValidationInfo) -> str:
+    text = _text(value)
+    return str(paths.expand(text, _base(info))) if text else ""
+
+
+def _variable(value: Any) -> str:
+    text = _text(value)
+    if text and not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", text):
+        raise ValueError(
+            f"this is the name of an environment variable, such as `KVTIER_KEY`, not `{text[:40]}`"
+        )
+    return text
+
+
+def _tenant(value: Any) -> str:
+    text = _text(value)
+    if not re.fullmatch(TENANT_PATTERN, text):
+        raise ValueError("a key's name has 1 to 64 letters, digits, `.`, `_` and `-`")
+    return text
+
+
 _AS_TEXT = PlainSerializer(str, return_type=str)
 
 
@@ -87,6 +110,11 @@ PathField = Annotated[Path, BeforeValidator(_path), _schema(type="string", minLe
 ModelField = Annotated[str, BeforeValidator(_model), _schema(type="string", minLength=1)]
 NameField = Annotated[
     str, BeforeValidator(_name), _schema(type="string", minLength=1, maxLength=200)
+]
+SecretFileField = Annotated[str, BeforeValidator(_secret_file), _schema(type="string")]
+VariableField = Annotated[str, BeforeValidator(_variable), _schema(type="string")]
+TenantField = Annotated[
+    str, BeforeValidator(_tenant), _schema(type="string", minLength=1, maxLength=64)
 ]
 CountField = Annotated[
     int | Auto,

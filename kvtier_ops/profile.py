@@ -99,6 +99,15 @@ def _section(model: type[BaseModel], name: str) -> type[BaseModel] | None:
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
+def _item_section(model: type[BaseModel], name: str) -> type[BaseModel] | None:
+    """The section that each item of the list `name` is, if they are."""
+    field = model.model_fields.get(name)
+    for kind in get_args(field.annotation) if field else ():
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None
+
+
 def _problem(details: ErrorDetails, tree: Tree) -> Problem:
     """pydantic's error -> a sentence with its place."""
     path: FieldPath = tuple(details["loc"])
@@ -108,9 +117,8 @@ def _problem(details: ErrorDetails, tree: Tree) -> Problem:
         return Problem(what, hint, dotted(path), tree.key_place(path))
     if kind == "missing":
         where = tree.key_place(path[:-1])
-        return Problem(
-            "is missing", f"write `{path[-1]}: 1` on the first line", dotted(path), where
-        )
+        hint = f"write `{path[-1]}: 1` on the first line" if len(path) == 1 else ""
+        return Problem("is missing", hint, dotted(path), where)
     value = details["input"]
     place = tree.value_place(path)
     if value is None:
@@ -163,7 +171,8 @@ def _nearest_field(path: FieldPath) -> str:
     """A field of the same section with a like name, or one of another section, or all."""
     model: type[BaseModel] | None = Profile
     for part in path[:-1]:
-        model = _section(model, str(part)) if model else None
+        if isinstance(part, str):
+            model = (_section(model, part) or _item_section(model, part)) if model else None
     name = str(path[-1])
     if model is None:
         return ""
@@ -199,11 +208,18 @@ def _example(path: FieldPath) -> str:
     if field is None or not field.examples:
         return ""
     example = field.examples[0]
-    shown = f"[{', '.join(example)}]" if isinstance(example, list) else str(example)
+    shown = _flow(example)
     choices = [str(choice) for choice in get_args(field.annotation) if isinstance(choice, str)]
     if choices:
         return ""
     return f"for example `{names[-1]}: {shown.lower() if isinstance(example, bool) else shown}`"
+
+
+def _flow(value: Any) -> str:
+    """As one writes it in YAML, on one line."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{name}: {_flow(item)}' for name, item in value.items())}}}"
+    return f"[{', '.join(map(_flow, value))}]" if isinstance(value, list) else str(value)
 
 
 def _in_order(problems: list[Problem]) -> list[Problem]:

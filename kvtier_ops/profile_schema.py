@@ -6,18 +6,29 @@ and the plan read them from here.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
-from kvtier_engine.config import Dtype, Hugepages, L3Eviction, LogLevel
+from kvtier_engine.config import Dtype, Hugepages, L3Eviction, LogLevel, SecretSource
 from kvtier_ops.fields import (
     AmountField,
     CountField,
     ModelField,
     NameField,
     PathField,
+    SecretFileField,
     SizeField,
+    TenantField,
+    VariableField,
 )
 from kvtier_ops.units import AUTO, UNITS, Auto, Size
 
@@ -216,18 +227,85 @@ class Tiers(Section):
     l3: L3 = L3()
 
 
+class Secret(Section):
+    """Where a secret is. It is never in the profile, in the engine's files or in any output."""
+
+    env: VariableField = Field(
+        default="",
+        description="Environment variable that has the key when kvtier is launched.",
+        examples=["KVTIER_KEY"],
+    )
+    file: SecretFileField = Field(
+        default="",
+        description="File that has the key and nothing else.",
+        examples=["~/.config/kvtier/key"],
+    )
+
+    @model_validator(mode="after")
+    def _not_both(self) -> Self:
+        if self.env and self.file:
+            raise ValueError("give either `env` or `file`: the key is in one place")
+        return self
+
+    @property
+    def source(self) -> SecretSource | None:
+        """For the engine; None if there is no secret."""
+        if not self.env and not self.file:
+            return None
+        return SecretSource(env=self.env or None, file=Path(self.file) if self.file else None)
+
+
+class AdminKey(Secret):
+    """The key of /admin/cache and `kvtier cache`; without one, there is no /admin."""
+
+
+class ApiKey(Secret):
+    """A key that clients send as `Authorization: Bearer KEY`, in `env` or `file`."""
+
+    name: TenantField = Field(
+        description="Who it is for; requests share cached pages only with those of the same name.",
+        examples=["search"],
+    )
+    shared_cache: bool = Field(
+        default=False,
+        description="Share cached pages with all keys that say so, and with nobody else.",
+        examples=[True],
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if self.source is None:
+            raise ValueError("give `env` or `file`: where the key is")
+        return self
+
+
+def _different(keys: tuple[ApiKey, ...]) -> tuple[ApiKey, ...]:
+    names = [key.name for key in keys]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"two keys are named `{twice[0]}`")
+    return keys
+
+
 class Server(Section):
     """The HTTP server."""
 
     host: NameField = Field(
         default="127.0.0.1",
-        description="Address to listen on; `0.0.0.0`: every address of this host, without "
-        "any authentication.",
+        description="Address to listen on; `0.0.0.0`: every address of this host.",
         examples=["0.0.0.0"],
     )
     port: int = Field(
         default=8000, ge=0, le=65535, description="Port; 0: any free one.", examples=[8080]
     )
+    api_keys: Annotated[tuple[ApiKey, ...], AfterValidator(_different)] = Field(
+        default=(),
+        max_length=256,
+        description="Keys, one of which every request must have; none: anybody may ask. /health, "
+        "/ready, /metrics and /version need none.",
+        examples=[[{"name": "search", "env": "SEARCH_KEY"}]],
+    )
+    admin_key: AdminKey = AdminKey()
     max_body: SizeField = Field(
         default=Size(16 * UNITS["MiB"]),
         description="Larger requests are answered 413.",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -42,18 +42,24 @@ def sections(model: type[BaseModel], name: str = "") -> Iterator[tuple[str, type
     """Dotted name and class of every section, outermost first."""
     yield name, model
     for field, info in model.model_fields.items():
-        kind = info.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from sections(kind, f"{name}.{field}" if name else field)
+        place = f"{name}.{field}" if name else field
+        for kind, suffix in (
+            (info.annotation, ""),
+            *((a, "[]") for a in get_args(info.annotation)),
+        ):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from sections(kind, place + suffix)
 
 
 def text_of(value: Any) -> str:
     """As one writes it in YAML."""
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {text_of(each)}' for key, each in value.items())}}}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(text_of, value))}]"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value) or "none"
 
 
 def bounds(schema: dict[str, Any]) -> str:
@@ -70,7 +76,8 @@ def bounds(schema: dict[str, Any]) -> str:
             return "text"
         return "a size, a percentage or `auto`" if "auto" in pattern else "a size"
     if schema["type"] == "array":
-        return f"a list of at most {schema['maxItems']} paths"
+        things = "sections" if "$ref" in schema["items"] else "paths"
+        return f"a list of at most {schema['maxItems']} {things}"
     if schema["type"] == "boolean":
         return "`true`, `false`"
     return numbers(schema)

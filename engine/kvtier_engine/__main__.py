@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from kvtier_engine.config import EngineConfig, load_config
 from kvtier_engine.log import set_up_logging
 from kvtier_engine.process import die_with_parent
+from kvtier_engine.server.auth import BadSecret, Keys
 from kvtier_engine.server.core_process import CoreProcess
 from kvtier_engine.server.listener import AddressFile, ListenError, listen
 from kvtier_engine.server.serve import Server
@@ -44,7 +45,10 @@ def main(arguments: list[str] | None = None) -> int:
     file: Path = options.config
     try:
         config = _load(file)
+        keys = Keys.read(config.server)
         endpoint = _endpoint(config.run_dir)
+    except BadSecret as error:
+        return _refuse(str(error), "set the variable, or write the file", EXIT_BAD_CONFIG)
     except BadConfig as error:
         return _refuse(str(error), "`kvtier launch PROFILE` writes this file", EXIT_BAD_CONFIG)
     set_up_logging(config.log_level, "server")
@@ -58,16 +62,16 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             address.write()
             log.info("listening: host=%s port=%d", address.host, address.port)
-            return asyncio.run(_serve(config, endpoint, listener, process))
+            return asyncio.run(_serve(config, endpoint, listener, process, keys))
         finally:
             address.remove()
             process.close()
 
 
 async def _serve(
-    config: EngineConfig, endpoint: str, listener: socket.socket, process: CoreProcess
+    config: EngineConfig, endpoint: str, listener: socket.socket, process: CoreProcess, keys: Keys
 ) -> int:
-    server = Server(config, endpoint, listener, process)
+    server = Server(config, endpoint, listener, process, keys)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, server.interrupt)
     return await server.run()

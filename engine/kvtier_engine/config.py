@@ -1,11 +1,13 @@
 """EngineConfig: everything the engine is told, resolved to bytes, pages and paths.
 
 `kvtier plan` writes it, the engine reads it from one JSON file. There are no other
-settings: no environment variables, no flags. Sizes are final; the engine derives none.
+settings: no flags, and no environment variables but those that hold a secret which the file
+names. Sizes are final; the engine derives none.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -16,6 +18,8 @@ Dtype = Literal["bfloat16", "float16", "float32"]
 Hugepages = Literal["none", "transparent", "2MiB", "1GiB"]
 L3Eviction = Literal["lru", "keep_reused"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+TENANT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+SECRET_CHARS_MIN = 8  # to refuse an empty file or a slip, not to judge a key's strength
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
 
@@ -111,9 +115,49 @@ class SchedulerConfig(Section):
     )
 
 
+class SecretSource(Section):
+    """Where a secret is: the secret itself is in no file of ours, and in no output."""
+
+    env: str | None = Field(default=None, min_length=1, description="Environment variable.")
+    file: Path | None = Field(default=None, description="File with the secret and nothing else.")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.env is None) == (self.file is None):
+            raise ValueError("a secret has either `env` or `file`")
+        return self
+
+    def read(self) -> str:
+        """The secret, without white space around it. ValueError, a sentence, if there is none."""
+        if self.env is not None:
+            if self.env not in os.environ:
+                raise ValueError(f"the environment has no `{self.env}`")
+            place, raw = f"the environment's `{self.env}`", os.environb[os.fsencode(self.env)]
+        else:
+            place = f"`{self.file}`"
+            try:
+                raw = Path(str(self.file)).read_bytes()
+            except OSError as error:
+                raise ValueError(f"cannot read {place}: {error.strerror}") from None
+        secret = raw.strip()
+        if not secret.isascii() or not secret.decode().isprintable() or b" " in secret:
+            raise ValueError(f"{place} must be one word of printable ASCII characters")
+        if len(secret) < SECRET_CHARS_MIN:
+            raise ValueError(f"{place} has fewer than {SECRET_CHARS_MIN} characters")
+        return secret.decode()
+
+
+class ApiKeyConfig(Section):
+    name: str = Field(pattern=TENANT_PATTERN, description="Part of every page key of its requests.")
+    secret: SecretSource
+    shared_cache: bool = Field(default=False, description="Its pages are everybody's.")
+
+
 class ServerConfig(Section):
     host: str = Field(default="127.0.0.1")
     port: int = Field(default=8000, ge=0, le=65535, description="0: any free port.")
+    api_keys: tuple[ApiKeyConfig, ...] = Field(default=(), description="None: no authentication.")
+    admin_key: SecretSource | None = Field(default=None, description="None: no /admin.")
     max_body_bytes: Positive = Field(default=16 << 20, description="Larger requests get a 413.")
     drain_s: float = Field(
         default=30.0, ge=0, description="Time for running requests to end after SIGTERM."
@@ -133,6 +177,9 @@ class EngineConfig(Section):
     log_level: LogLevel = "info"
     run_dir: Path = Field(
         description="Private folder (0700) of this run: sockets, the bound address, logs."
+    )
+    state_dir: Path | None = Field(
+        default=None, description="Private folder that outlives the run; none: nothing is kept."
     )
 
     @model_validator(mode="after")

@@ -45,7 +45,8 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     request_id: str
     prompt_ids: list[int]
     params: SamplingParams
-    salt: str = ""  # keeps tenants' pages apart; part of every key of the request
+    salt: str = ""  # requests share pages only with those of the same salt and tenant
+    tenant: str = ""  # name of the API key, if its pages are its own
 
 
 class Abort(msgspec.Struct, frozen=True, tag=True):

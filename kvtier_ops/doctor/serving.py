@@ -84,8 +84,28 @@ def port_free(context: Context) -> Iterator[Outcome]:
     yield Outcome(not error, "can be listened on", error or "free", fix, f"{host}:{port}")
 
 
+def secrets(context: Context) -> Iterator[Outcome]:
+    """Reads every key, as the server will; says nothing of what it reads."""
+    if context.profile is None:
+        return
+    server = context.profile.server
+    sources = [(f"`server.api_keys` {key.name}", key.source) for key in server.api_keys]
+    sources.append(("`server.admin_key`", server.admin_key.source))
+    for subject, source in sources:
+        if source is None:
+            continue
+        try:
+            source.read()
+            error = ""
+        except ValueError as problem:
+            error = str(problem)
+        fix = "set the variable or write the file, with one key and nothing else"
+        yield Outcome(not error, "can be read", error or "there", fix, subject)
+
+
 CHECKS = (
     Check("KVT-D401", "model", "files of the model", Severity.FAILURE, model_files),
     Check("KVT-D402", "model", "chat template", Severity.WARNING, chat_template),
     Check("KVT-D501", "server", "address", Severity.FAILURE, port_free),
+    Check("KVT-D502", "server", "key", Severity.FAILURE, secrets),
 )

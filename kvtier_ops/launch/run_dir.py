@@ -38,6 +38,11 @@ def log_path_of(profile: Path) -> Path:
     return xdg_home("XDG_STATE_HOME") / "kvtier" / "log" / instance_name(profile) / "engine.log"
 
 
+def state_dir_of(profile: Path) -> Path:
+    """What the engine keeps from run to run."""
+    return xdg_home("XDG_STATE_HOME") / "kvtier" / "state" / instance_name(profile)
+
+
 @dataclass(frozen=True)
 class RunDir:
     """A run folder whose lock this process holds until it ends."""

@@ -13,7 +13,13 @@ from kvtier_ops.errors import ChecksFailed, ExitCode, KvtierError
 from kvtier_ops.launch.arena import create_arena
 from kvtier_ops.launch.engine_log import EngineLog
 from kvtier_ops.launch.engine_process import EngineProcess, engine_command, url_of
-from kvtier_ops.launch.run_dir import RunDir, log_path_of, open_run_dir, run_dir_of
+from kvtier_ops.launch.run_dir import (
+    RunDir,
+    log_path_of,
+    open_run_dir,
+    run_dir_of,
+    state_dir_of,
+)
 from kvtier_ops.launch.signals import StopSignals
 from kvtier_ops.launch.supervise import Supervisor
 from kvtier_ops.model_registry import REGISTERED
@@ -67,7 +73,7 @@ def _preflight(file: ProfileFile, prepared: Prepared) -> None:
 def _serve(file: ProfileFile, plan: Plan, run_dir: RunDir, terminal: Terminal) -> int:
     arena_fd = create_arena(plan.profile.tiers.l2.hugepages) if plan.l2.pages else None
     try:
-        config = plan.engine_config(run_dir.path, arena_fd)
+        config = plan.engine_config(run_dir.path, arena_fd, state_dir_of(file.path))
         config_path = run_dir.write_config(config.model_dump_json(indent=2))
         log = EngineLog(log_path_of(file.path), terminal.note)
         terminal.note(f"starting {plan.served_name} on {plan.device}, {plan.threads} threads")
@@ -114,7 +120,7 @@ def _announce(plan: Plan, url: str, log: Path, terminal: Terminal) -> None:
 def _show(file: ProfileFile, plan: Plan, terminal: Terminal) -> int:
     """What a launch would do, in the order in which it would do it."""
     run_dir = run_dir_of(file.path)
-    config = plan.engine_config(run_dir)
+    config = plan.engine_config(run_dir, state_dir=state_dir_of(file.path))
     terminal.data(render_plan(plan, terminal.out.width))
     terminal.data(f"\n{run_dir}/config.json (arena_fd is filled in at start)\n")
     terminal.data(config.model_dump_json(indent=2))

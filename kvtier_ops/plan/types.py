@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kvtier_engine.config import (
+    ApiKeyConfig,
     CacheConfig,
     EngineConfig,
     L1Config,
@@ -102,8 +103,11 @@ class Plan:
     def page_bytes(self) -> int:
         return self.model.geometry.page_bytes(self.profile.tiers.page_tokens)
 
-    def engine_config(self, run_dir: Path, arena_fd: int | None = None) -> EngineConfig:
-        """What the engine reads. `arena_fd`: the launcher's memfd for L2, if it made one."""
+    def engine_config(
+        self, run_dir: Path, arena_fd: int | None = None, state_dir: Path | None = None
+    ) -> EngineConfig:
+        """What the engine reads. `arena_fd`: the launcher's memfd for L2, if it made one;
+        `state_dir`: what is kept for the next run lies there."""
         profile = self.profile
         return EngineConfig(
             model=ModelConfig(
@@ -124,14 +128,26 @@ class Plan:
             parallel=ParallelConfig(
                 tensor_parallel=profile.engine.tensor_parallel, threads_per_rank=self.threads
             ),
-            server=ServerConfig(
-                host=profile.server.host,
-                port=profile.server.port,
-                max_body_bytes=profile.server.max_body.bytes,
-                drain_s=profile.server.drain_s,
-            ),
+            server=self._server(),
             log_level=profile.server.log_level,
             run_dir=run_dir,
+            state_dir=state_dir,
+        )
+
+    def _server(self) -> ServerConfig:
+        server = self.profile.server
+        sources = [(key, key.source) for key in server.api_keys]
+        return ServerConfig(
+            host=server.host,
+            port=server.port,
+            api_keys=tuple(
+                ApiKeyConfig(name=key.name, secret=source, shared_cache=key.shared_cache)
+                for key, source in sources
+                if source is not None
+            ),
+            admin_key=server.admin_key.source,
+            max_body_bytes=server.max_body.bytes,
+            drain_s=server.drain_s,
         )
 
     def _cache(self, arena_fd: int | None) -> CacheConfig:

@@ -98,12 +98,12 @@ def _disks(plan: Plan) -> list[Warning_]:
 
 def _server(plan: Plan) -> list[Warning_]:
     host = plan.profile.server.host
-    if host in _LOCAL:
+    if host in _LOCAL or plan.profile.server.api_keys:
         return []
     return [
         Warning_(
             "KVT-P005",
             f"`server.host` {host} is open to others, and nothing asks who they are",
-            "put a proxy that authenticates in front, or use 127.0.0.1",
+            "set `server.api_keys`, put a proxy that authenticates in front, or use 127.0.0.1",
         )
     ]

@@ -177,6 +177,19 @@ def test_port(home: Path, taken: int) -> None:
     assert not of(examine(load(home, "server.host=no.such.host.invalid")), "KVT-D501").ok
 
 
+def test_keys_can_be_read(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = load(home, "server.api_keys=[{name: a, env: A_KEY}]")
+    finding = of(examine(file), "KVT-D502")
+    assert finding.current == "the environment has no `A_KEY`"
+    assert "server.api_keys` a" in finding.what
+    monkeypatch.setenv("A_KEY", "a-key-of-somebody")
+    finding = of(examine(file), "KVT-D502")
+    assert finding.ok
+    assert "a-key-of-somebody" not in str(finding)
+    assert not of(examine(load(home, "server.admin_key.file=none")), "KVT-D502").ok
+    assert not [each for each in examine(load(home)) if each.id == "KVT-D502"]
+
+
 def test_without_a_profile_only_the_environment_is_checked() -> None:
     assert {finding.group for finding in examine(None)} == {"environment"}
 

@@ -169,6 +169,19 @@ def test_each_warning(made: Profile, host: Host | None, expected: str) -> None:
     assert ids(plan(made, host)) == [expected]
 
 
+def test_keys_for_those_who_are_let_in() -> None:
+    keys = [{"name": "a", "env": "A_KEY"}, {"name": "b", "file": "/b", "shared_cache": "yes"}]
+    made = profile(server={"host": "0.0.0.0", "api_keys": keys, "admin_key": {"env": "C_KEY"}})
+    assert ids(plan(made)) == []
+    server = plan(made).engine_config(Path("/run")).server
+    assert [(key.name, key.shared_cache) for key in server.api_keys] == [("a", False), ("b", True)]
+    assert [key.secret.env for key in server.api_keys] == ["A_KEY", None]
+    assert server.api_keys[1].secret.file == Path("/b")
+    assert server.admin_key is not None
+    assert server.admin_key.env == "C_KEY"
+    assert plan(profile()).engine_config(Path("/run")).server.admin_key is None
+
+
 def test_a_cgroup_counts_for_more_than_the_host() -> None:
     host = make_host(cgroup_limit_bytes=3 * GIB, cgroup_used_bytes=GIB)
     assert plan(profile(), host).memories[0].usable_bytes == 2 * GIB

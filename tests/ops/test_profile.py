@@ -77,6 +77,15 @@ def test_all_mistakes_at_once_in_the_order_of_the_file(home: Path) -> None:
         ("version: 1\nmodel: {dtype: bf16}\n", "`bfloat16`, `float16` or `float32`, not `bf16`"),
         ("version: 1\nmodel: &a {path: x, q: *a}\n", "p.yaml"),
         ("[" * 5000, "nested deeper"),
+        ("version: 1\nserver: {api_keys: [{name: a, env: A, key: x}]}\n", "no such field"),
+        ("version: 1\nserver: {api_keys: [{name: a, enw: A}]}\n", "did you mean `env`?"),
+        ("version: 1\nserver: {api_keys: [{env: A}]}\n", "`server.api_keys[0].name`: is missing"),
+        ("version: 1\nserver: {api_keys: [{name: a}]}\n", "give `env` or `file`"),
+        ("version: 1\nserver: {api_keys: [{name: a/b, env: A}]}\n", "letters, digits"),
+        ("version: 1\nserver: {api_keys: [{name: a, env: my-key}]}\n", "not `my-key`"),
+        ("version: 1\nserver: {api_keys: [{name: a, env: A}, {name: a, env: B}]}\n", "two keys"),
+        ("version: 1\nserver: {admin_key: {env: A, file: b}}\n", "either `env` or `file`"),
+        ("version: 1\nserver: {admin_key: secret}\n", "must be a section"),
     ],
 )
 def test_each_mistake_has_a_sentence(home: Path, text: str | bytes, said: str) -> None:
@@ -134,6 +143,7 @@ def test_paths(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_shown_profiles_read_back(home: Path) -> None:
     text = "version: 1\nmodel: {served_name: 'null'}\ntiers: {l1: {size: 12.5%}}\n"
+    text += "server: {api_keys: [{name: a, env: A}, {name: b, file: b}], admin_key: {env: C}}\n"
     profile = load(home, text).profile
     assert load(home, profile_as_yaml(profile)).profile == profile
 

@@ -80,9 +80,12 @@ class FakeEngine:
     def submit(
         self, name: str, prompt: list[int], tokens: int, salt: str = "", **fields: Any
     ) -> None:
+        """`fields` are those of Generate and of SamplingParams."""
+        whose = {field: fields.pop(field) for field in ("tenant", "hints") if field in fields}
         params = SamplingParams(max_tokens=tokens, temperature=0, **fields)
         self.answers[name], self.outputs[name] = [], []
-        self.scheduler.add(Generate(request_id=name, prompt_ids=prompt, params=params, salt=salt))
+        request = Generate(request_id=name, prompt_ids=prompt, params=params, salt=salt, **whose)
+        self.scheduler.add(request)
 
     def step(self, times: int = 1) -> None:
         for _ in range(times):
@@ -113,9 +116,9 @@ class FakeEngine:
                     return
         raise AssertionError("the engine does not come to rest")
 
-    def ask(self, prompt: list[int], tokens: int = 3, salt: str = "") -> Output:
+    def ask(self, prompt: list[int], tokens: int = 3, salt: str = "", **fields: Any) -> Output:
         """One request from start to end; its first output, which has the cache's share."""
         name = f"ask-{len(self.answers)}"
-        self.submit(name, prompt, tokens, salt)
+        self.submit(name, prompt, tokens, salt, **fields)
         self.run()
         return self.outputs[name][0]

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from kvtier_engine.config import EngineConfig
+from kvtier_engine.server.auth import Keys
 from kvtier_engine.server.listener import listen
 from kvtier_engine.server.serve import Server
 from support.engine_process import wait_for
@@ -144,7 +145,8 @@ class ServerThread:
     async def _serve(self) -> int:
         self.process.begin()
         endpoint = f"ipc://{self.config.run_dir}/core.sock"
-        self.server = Server(self.config, endpoint, self._listener, self.process)  # type: ignore[arg-type]
+        keys = Keys.read(self.config.server)
+        self.server = Server(self.config, endpoint, self._listener, self.process, keys)  # type: ignore[arg-type]
         self._started.set()
         return await self.server.run()
 

@@ -70,7 +70,7 @@ class Scheduler:
         seq = Sequence(
             id=self._next_id,
             request=request,
-            kv=self.manager.new_sequence(root_key(self._namespace, request.salt)),
+            kv=self.manager.new_sequence(root_key(self._namespace, request.salt, request.tenant)),
             tokens=list(request.prompt_ids),
         )
         self._next_id += 1

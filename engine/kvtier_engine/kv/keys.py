@@ -1,7 +1,7 @@
 """Page keys: a chain of digests, so that a key stands for all tokens up to its page's end.
 
-key[i] = H(key[i-1], tokens of page i), key[-1] = H(namespace, salt), with H = BLAKE2b
-(RFC 7693) cut to 16 bytes. Equal on every machine, process and degree of parallelism.
+key[i] = H(key[i-1], tokens of page i), key[-1] = H(namespace, salt, tenant, generation), with
+H = BLAKE2b (RFC 7693) cut to 16 bytes. Equal on every machine, process and degree of parallelism.
 """
 
 from __future__ import annotations
@@ -39,9 +39,13 @@ def namespace(config: EngineConfig, fingerprint: bytes) -> bytes:
     return _digest(b"kvtier-ns", fingerprint, facts.encode())
 
 
-def root_key(space: bytes, salt: str = "") -> bytes:
-    """Where every chain of one tenant starts."""
-    return _digest(b"kvtier-root", space, salt.encode())
+def root_key(space: bytes, salt: str = "", tenant: str = "", generation: int = 0) -> bytes:
+    """Where every chain of one salt of one tenant starts. `tenant`: the name of an API key, or
+    none; `generation`: how often the tenant's pages have been cleared."""
+    parts = [space, salt.encode()]
+    if tenant or generation:  # without: the roots of caches that knew no tenants
+        parts += [tenant.encode(), generation.to_bytes(8, "little")]
+    return _digest(b"kvtier-root", *parts)
 
 
 def page_key(parent: bytes, token_ids: Sequence[int]) -> bytes:

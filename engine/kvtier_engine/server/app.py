@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from kvtier_engine.server.api.responses import json_response
+from kvtier_engine.server.auth import Authenticated
 from kvtier_engine.server.errors import ApiError, error_body
 from kvtier_engine.server.middleware import BodyLimit, Observed
 from kvtier_engine.server.routes import chat, completions, status, tokens
@@ -22,6 +23,7 @@ def create_app(service: Service) -> FastAPI:
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_middleware(BodyLimit, max_bytes=service.config.server.max_body_bytes)
+    app.add_middleware(Authenticated, keys=service.keys)
     app.add_middleware(Observed, metrics=service.metrics)
     app.openapi = lambda: openapi(app)  # type: ignore[method-assign]
     return app

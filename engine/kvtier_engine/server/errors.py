@@ -3,6 +3,7 @@
 ApiError
 ├── BadRequest        400  the request is wrong
 │   └── ContextTooLong     the prompt, or prompt and answer, do not fit
+├── Unauthorized      401  no key, or one that is not known
 ├── ModelNotFound     404
 ├── BodyTooLarge      413
 ├── TooManyRequests   429  with Retry-After
@@ -44,6 +45,16 @@ class BadRequest(ApiError):
 
 class ContextTooLong(BadRequest):
     code = "context_length_exceeded"
+
+
+class Unauthorized(ApiError):
+    status = 401
+    type = "invalid_request_error"
+    code = "invalid_api_key"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"WWW-Authenticate": "Bearer"}
 
 
 class ModelNotFound(ApiError):

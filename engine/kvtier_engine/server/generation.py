@@ -8,6 +8,7 @@ import msgspec
 
 from kvtier_engine.messages import FinishReason, Generate, Output, SamplingParams
 from kvtier_engine.server.answer import Answer, Delta, TextOptions
+from kvtier_engine.server.api.cache_use import CacheUse
 from kvtier_engine.server.api.fields import SEED_BITS
 from kvtier_engine.server.api.responses import Usage
 from kvtier_engine.server.core_client import Exchange
@@ -23,7 +24,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     n: int
     params: SamplingParams
     text: TextOptions
-    salt: str = ""
+    cache: CacheUse = CacheUse()
 
     @property
     def answers(self) -> int:
@@ -40,7 +41,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
                 request_id=f"{name}-{index}",
                 prompt_ids=self.prompts[index // self.n],
                 params=self._params(index % self.n),
-                salt=self.salt,
+                salt=self.cache.salt,
+                tenant=self.cache.tenant,
             )
             for index in range(self.answers)
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kvtier_engine.messages import SamplingParams
 from kvtier_engine.server.answer import TextOptions
+from kvtier_engine.server.api.cache_use import CacheUse
 from kvtier_engine.server.api.fields import GenerationFields
 from kvtier_engine.server.errors import BadRequest, ContextTooLong
 from kvtier_engine.server.generation import Job
@@ -18,6 +19,7 @@ def plan(
     fields: GenerationFields,
     prompts: list[list[int]],
     *,
+    cache: CacheUse,
     logprobs: int | None,
     default_tokens: int | None,
 ) -> Job:
@@ -47,7 +49,7 @@ def plan(
             min_tokens=fields.min_tokens,
             stop_token_ids=frozenset(fields.stop_token_ids),
         ),
-        salt=fields.cache_salt,
+        cache=cache,
     )
 
 

@@ -16,6 +16,7 @@ from kvtier_engine.config import EngineConfig
 from kvtier_engine.messages import Failed, Progress, Stats
 from kvtier_engine.model.gguf import model_folder
 from kvtier_engine.server.app import create_app
+from kvtier_engine.server.auth import Keys
 from kvtier_engine.server.core_client import CoreClient, Event
 from kvtier_engine.server.core_process import CoreProcess, describe_end
 from kvtier_engine.server.errors import InternalError, Unavailable
@@ -36,7 +37,12 @@ class Server:
     """Ties HTTP, core process and lifecycle together. Used once, in one event loop."""
 
     def __init__(
-        self, config: EngineConfig, endpoint: str, listener: socket.socket, process: CoreProcess
+        self,
+        config: EngineConfig,
+        endpoint: str,
+        listener: socket.socket,
+        process: CoreProcess,
+        keys: Keys,
     ) -> None:
         self._config = config
         self._listener = listener
@@ -50,6 +56,7 @@ class Server:
             core=self._core,
             metrics=Metrics(lambda: self._core.in_flight),
             started=int(time.time()),
+            keys=keys,
         )
         self._interrupts = 0
         self._stop = asyncio.Event()  # the first interrupt

@@ -6,6 +6,7 @@ import itertools
 from dataclasses import dataclass, field
 
 from kvtier_engine.config import EngineConfig
+from kvtier_engine.server.auth import Keys
 from kvtier_engine.server.core_client import CoreClient
 from kvtier_engine.server.errors import ModelNotFound
 from kvtier_engine.server.lifecycle import Lifecycle
@@ -22,6 +23,7 @@ class Service:
     core: CoreClient
     metrics: Metrics
     started: int  # Unix time
+    keys: Keys = field(default_factory=Keys)
     _tokenizer: Tokenizer | None = None
     _names: itertools.count[int] = field(default_factory=itertools.count)
 

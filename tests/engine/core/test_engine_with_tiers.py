@@ -135,6 +135,9 @@ def test_tenants_share_nothing():
     engine.ask(LONG, salt="a")
     assert engine.ask(LONG, salt="b").cached == CachedTokens()
     assert engine.ask(LONG, salt="a").cached == CachedTokens(l1=16)
+    assert engine.ask(LONG, salt="a", tenant="a").cached == CachedTokens()
+    assert engine.ask(LONG, tenant="a").cached == CachedTokens()
+    assert engine.ask(LONG, tenant="a").cached == CachedTokens(l1=16)
 
 
 def test_without_reuse_nothing_is_found_and_nothing_is_kept():

@@ -37,6 +37,17 @@ def test_salt_and_namespace_separate_whole_chains():
     assert not set(plain) & set(other.keys)
 
 
+def test_no_two_combinations_of_salt_tenant_and_generation_share_a_root():
+    texts = ["", "a", "b", "ab", "ba", "a\0b", "\0", "a" * 300]
+    roots = {
+        root_key(SPACE, salt, tenant, generation)
+        for salt in texts
+        for tenant in texts
+        for generation in (0, 1, 256)
+    }
+    assert len(roots) == len(texts) ** 2 * 3
+
+
 def test_parents():
     keys = chain(range(8))
     assert keys.parent(0) == NO_PARENT

@@ -55,6 +55,8 @@ WRONG_FIELDS = [
     ("stream", "yes", "stream", ["boolean"]),
     ("stream_options", {"include_usage": True}, None, ["only with `stream: true`"]),
     ("cache_salt", "x" * 257, "cache_salt", ["256"]),
+    ("cache_salt", "", "cache_salt", ["at least 1"]),
+    ("cache_salt", 7, "cache_salt", ["string", "7"]),
     ("model", 7, "model", ["string"]),
     ("best_of", 3, None, ["equal to `n`"]),
 ]
@@ -82,6 +84,12 @@ UNSUPPORTED = [
     ("prompt_logprobs", 1),
     ("truncate_prompt_tokens", 5),
     ("logits_processors", ["x"]),
+    ("prompt_embeds", "AAAA"),
+    ("mm_processor_kwargs", {"num_crops": 4}),
+    ("multi_modal_data", {"image": "AAAA"}),
+    ("lora_request", {"lora_name": "x"}),
+    ("lora_path", "/x"),
+    ("kv_transfer_params", {"do_remote_prefill": True}),
 ]
 
 

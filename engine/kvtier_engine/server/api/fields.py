@@ -127,8 +127,9 @@ class GenerationFields(RequestModel):
     stream: bool = False
     stream_options: StreamOptions | None = None
     return_token_ids: bool = Field(default=False, description="Also give prompt and answer ids.")
-    cache_salt: str = Field(
-        default="",
+    cache_salt: str | None = Field(
+        default=None,
+        min_length=1,
         max_length=SALT_CHARS_MAX,
         description="Requests share cached pages only with requests of the same salt.",
     )

@@ -53,6 +53,18 @@ _REFUSED: dict[str, Harmless] = {
     "chat_template": _off,
     "documents": _off,
     "mm_processor_kwargs": _off,
+    # What would change KV without being in the page keys: tokens alone are.
+    "multi_modal_data": _off,
+    "image_data": _off,
+    "video_data": _off,
+    "audio_data": _off,
+    "input_embeds": _off,
+    "lora_request": _off,
+    "lora_path": _off,
+    "lora_name": _off,
+    "adapter_id": _off,
+    "prompt_adapter_request": _off,
+    "kv_transfer_params": _off,
 }
 
 

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from kvtier_engine.server.answer import Delta
+from kvtier_engine.server.api.cache_use import cache_use
 from kvtier_engine.server.api.logprobs import chat_logprobs
 from kvtier_engine.server.api.requests import ChatRequest
 from kvtier_engine.server.api.responses import Usage
@@ -32,11 +33,14 @@ def router(service: Service) -> APIRouter:
         fields = await read(request, ChatRequest)
         service.lifecycle.gate()
         service.check_model(fields.model)
+        cache = cache_use(request, fields)
 
         async def prepare() -> tuple[Job, Shape]:
             prompt = await chat_prompt(service, fields)
             logprobs = fields.top_logprobs if fields.logprobs else None
-            job = plan(service, fields, [prompt], logprobs=logprobs, default_tokens=None)
+            job = plan(
+                service, fields, [prompt], cache=cache, logprobs=logprobs, default_tokens=None
+            )
             return job, ChatShape(service, fields, request.state.request_id, prompt)
 
         return await generate(service, request, fields, fields.n, prepare)

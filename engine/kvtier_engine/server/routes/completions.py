@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from kvtier_engine.server.answer import Delta
+from kvtier_engine.server.api.cache_use import cache_use
 from kvtier_engine.server.api.logprobs import completion_logprobs
 from kvtier_engine.server.api.requests import CompletionRequest, Prompt
 from kvtier_engine.server.api.responses import Usage
@@ -30,6 +31,7 @@ def router(service: Service) -> APIRouter:
         fields = await read(request, CompletionRequest)
         service.lifecycle.gate()
         service.check_model(fields.model)
+        cache = cache_use(request, fields)
 
         async def prepare() -> tuple[Job, Shape]:
             prompts = [await _token_ids(service, fields, prompt) for prompt in fields.prompt]
@@ -37,6 +39,7 @@ def router(service: Service) -> APIRouter:
                 service,
                 fields,
                 prompts,
+                cache=cache,
                 logprobs=fields.logprobs,
                 default_tokens=COMPLETION_TOKENS,
             )
