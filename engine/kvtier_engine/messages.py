@@ -39,6 +39,25 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     logit_bias: dict[int, float] = {}
 
 
+class Priority(StrEnum):
+    """In which order pages leave a tier that is full: low ones first, high ones last."""
+
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+
+
+class CacheHints(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request says of its pages. It changes what is kept, never what is right."""
+
+    no_store: bool = False  # what it computes is kept nowhere, and what it finds is not touched
+    session: str = ""  # the conversation that it is a turn of; none: of none
+    end_of_session: bool = False  # pages that the session alone has used go when it ends
+    ttl_s: float | None = None  # its pages go so long after their last use
+    priority: Priority = Priority.NORMAL
+    pin: bool = False  # the prompt's pages stay in L2 and L3 until they are unpinned
+
+
 class Generate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Compute one answer. `n` answers are n of these with one prompt."""
 
@@ -47,6 +66,7 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     params: SamplingParams
     salt: str = ""  # requests share pages only with those of the same salt and tenant
     tenant: str = ""  # name of the API key, if its pages are its own
+    hints: CacheHints | None = None
 
 
 class Abort(msgspec.Struct, frozen=True, tag=True):
@@ -85,6 +105,7 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
     token_ids: list[int] = []
     logprobs: list[TokenLogprob] | None = None
     cached: CachedTokens | None = None  # with the first output of a request
+    pin_refused: str | None = None  # with the first output: why its pages are not pinned
     finish: FinishReason | None = None
     stop_token: int | None = None  # the id that ended the answer; it is in token_ids
     error: str | None = None  # with FAILED: what went wrong, for the client

@@ -13,6 +13,7 @@ from kvtier_engine.kv.host import HostTier
 from kvtier_engine.kv.manager import KvManager
 from kvtier_engine.kv.pages import PagePool
 from kvtier_engine.kv.policy import Lru
+from kvtier_engine.kv.priority import ByPriority
 from kvtier_engine.messages import Generate, Output, SamplingParams
 from support.fake_tiers import FakeArena, FakeRanks, FakeStore
 
@@ -55,8 +56,8 @@ class FakeEngine:
             chunks_max=sizes.max_running,
         )
         self.now = 0.0  # the manager's clock, moved by the test
-        self.pool = PagePool(sizes.l1, Lru())
-        self.host = HostTier(self.arena, Lru()) if self.arena else None  # type: ignore[arg-type]
+        self.pool = PagePool(sizes.l1, ByPriority(Lru))
+        self.host = HostTier(self.arena, ByPriority(Lru)) if self.arena else None  # type: ignore[arg-type]
         self.disk = DiskTier(self.store) if self.store else None  # type: ignore[arg-type]
         self.manager = KvManager(
             PAGE_TOKENS,

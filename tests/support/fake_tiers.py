@@ -82,6 +82,7 @@ class FakeStore:
         self.sightings_min = 1  # the admission rule
         self.sightings: Counter[bytes] = Counter()
         self.offered: list[Any] = []
+        self.pins: Counter[bytes] = Counter()
 
     def contains(self, keys: list[bytes]) -> list[bool]:
         return [key in self.pages for key in keys]
@@ -124,6 +125,24 @@ class FakeStore:
 
     def touch(self, keys: list[bytes]) -> None:
         pass
+
+    def pin(self, keys: list[bytes]) -> None:
+        self.pins.update(key for key in keys if key in self.pages)
+
+    def unpin(self, keys: list[bytes]) -> None:
+        self.pins -= Counter(keys)
+
+    def evict(self, keys: list[bytes]) -> int:
+        gone = [key for key in keys if key in self.pages and not self.pins[key]]
+        for key in gone:
+            del self.pages[key]
+        return len(gone)
+
+    def clear(self) -> int:
+        count = len(self.pages)
+        self.pages.clear()
+        self.pins.clear()
+        return count
 
     def close(self) -> None:
         pass

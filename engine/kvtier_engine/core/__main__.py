@@ -29,6 +29,7 @@ from kvtier_engine.kv.keys import namespace
 from kvtier_engine.kv.manager import KvManager
 from kvtier_engine.kv.pages import PagePool
 from kvtier_engine.kv.policy import Lru
+from kvtier_engine.kv.priority import ByPriority
 from kvtier_engine.log import set_up_logging
 from kvtier_engine.messages import Failed, Progress
 from kvtier_engine.model.errors import ModelError
@@ -77,7 +78,7 @@ class Start:
             self._progress("l3")(stats.recovered_pages, stats.recovered_pages)
         return KvManager(
             config.cache.page_tokens,
-            PagePool(config.cache.l1.pages, Lru()),
+            PagePool(config.cache.l1.pages, ByPriority(Lru)),
             host,
             disk,
             prefix_reuse=config.cache.prefix_reuse,

@@ -67,10 +67,11 @@ class Scheduler:
 
     def add(self, request: Generate) -> None:
         """Queues a request whose size the server has checked against max_context_tokens."""
+        root = root_key(self._namespace, request.salt, request.tenant)
         seq = Sequence(
             id=self._next_id,
             request=request,
-            kv=self.manager.new_sequence(root_key(self._namespace, request.salt, request.tenant)),
+            kv=self.manager.new_sequence(root, request.hints, request.tenant),
             tokens=list(request.prompt_ids),
         )
         self._next_id += 1
@@ -225,6 +226,7 @@ class Scheduler:
         self.counters.answer_tokens += 1
         finish = self._finish_reason(seq)
         cached, seq.cached = seq.cached, None
+        marks = seq.kv.marks
         if finish is not None:
             self._running.remove(seq)
             self._end(seq)
@@ -233,6 +235,7 @@ class Scheduler:
             token_ids=[sample.token_id],
             logprobs=None if sample.logprob is None else [sample.logprob],
             cached=cached,
+            pin_refused=marks.pin_refused if marks is not None and cached is not None else None,
             finish=finish,
             stop_token=sample.token_id if finish is FinishReason.STOP else None,
         )
@@ -251,6 +254,6 @@ class Scheduler:
 
     def _end(self, seq: Sequence) -> None:
         del self._by_request[seq.request.request_id]
-        self.manager.release(seq.kv)
+        self.manager.end(seq.kv)
         if seq.introduced:
             self._dropped.append(seq.id)

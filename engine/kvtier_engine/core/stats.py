@@ -31,9 +31,23 @@ def collect(scheduler: Scheduler, manager: KvManager) -> Stats:
     }
     for tier, tokens in zip(TIERS, scheduler.counters.hit_tokens, strict=True):
         counters[f'hit_tokens_total{{tier="{tier}"}}'] = tokens
+    _add_hints(manager, counters, gauges)
     _add_host(manager, counters, gauges)
     _add_disk(manager, counters, gauges)
     return Stats(counters, gauges)
+
+
+def _add_hints(manager: KvManager, counters: dict[str, float], gauges: dict[str, float]) -> None:
+    hints = manager.hints
+    for cause in ("end_of_session", "ttl"):
+        counters[f'dropped_pages_total{{cause="{cause}"}}'] = hints.dropped[cause]
+    gauges |= {
+        "hint_sessions": len(hints.sessions),
+        "hint_session_pages": hints.sessions.pages,
+        "hint_ttl_pages": len(hints.deadlines),
+        "hint_pinned_pages": len(hints.pins),
+        "hint_pinned_pages_max": hints.pins.pages_max,
+    }
 
 
 def _add_host(manager: KvManager, counters: dict[str, float], gauges: dict[str, float]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from kvtier_engine.kv.disk import DiskTier
 from kvtier_engine.kv.host import HostTier
 from kvtier_engine.kv.policy import Lru
+from kvtier_engine.kv.priority import ByPriority
 from kvtier_store import (
     Arena,
     ArenaError,
@@ -107,7 +108,7 @@ def open_host(memory: HostMemory | None) -> HostTier | None:
     """L2's bookkeeping over its memory, with what an earlier engine left in it."""
     if memory is None:
         return None
-    host = HostTier(memory.arena, Lru())
+    host = HostTier(memory.arena, ByPriority(Lru))
     if host.adopted:
         log.info("L2: %d pages of the engine before this one are kept", host.adopted)
     return host

@@ -98,6 +98,22 @@ class DiskTier:
         """A chain, head first, was used."""
         self._store.touch(list(reversed(keys)))
 
+    def evict(self, keys: Sequence[bytes]) -> None:
+        """Drops pages; those that are pinned or being written stay."""
+        self._store.evict(keys)
+
+    def pin(self, keys: Sequence[bytes]) -> None:
+        """Those that are there are not evicted until they are unpinned as often."""
+        self._store.pin(keys)
+
+    def unpin(self, keys: Sequence[bytes]) -> None:
+        self._store.unpin(keys)
+
+    def clear(self) -> int:
+        """Drops all pages, pinned ones as well; how many. StoreError if a directory out of use
+        keeps its own."""
+        return self._store.clear()
+
     def event_fd(self) -> int:
         """Readable when `poll` has something to return."""
         return self._store.event_fd()

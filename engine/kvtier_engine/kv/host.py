@@ -15,17 +15,19 @@ class HostTier:
     """Host memory in slots of one page each, one copy for all ranks of the node.
 
     A slot is free, or reserved (being filled), or holds a page. Pinned slots are being
-    read or written by somebody and keep their bytes.
+    read or written by somebody and keep their bytes. Pages that are kept may be read and
+    dropped, but are not evicted.
     """
 
     def __init__(self, arena: Arena, policy: EvictionPolicy) -> None:
         self._arena = arena
-        self._policy = policy
+        self.policy = policy
         self._free: list[int] = []
         self._slot_of: dict[bytes, int] = {}
         self._key_of: dict[int, bytes] = {}
         self._reserved: set[int] = set()
         self._pins: dict[int, int] = {}
+        self._kept: set[bytes] = set()
         self._unverified: set[int] = set()
         self.evictions = 0
         self.adopted = 0
@@ -67,9 +69,9 @@ class HostTier:
         return slot
 
     def reserve(self) -> int | None:
-        """A slot to fill, pinned; None if every slot is pinned."""
+        """A slot to fill, pinned; None if every slot is pinned or kept."""
         if not self._free:
-            key = self._policy.evict(lambda k: self._slot_of[k] not in self._pins)
+            key = self.policy.evict(self._is_evictable)
             if key is None:
                 return None
             self.evictions += 1
@@ -87,7 +89,7 @@ class HostTier:
         self._reserved.discard(slot)
         self._slot_of[key] = slot
         self._key_of[slot] = key
-        self._policy.insert(key)
+        self.policy.insert(key)
 
     def abandon(self, slot: int) -> None:
         """The reserved slot could not be filled, or its page came from elsewhere meanwhile."""
@@ -113,11 +115,23 @@ class HostTier:
         """A chain, head first, was used: those of its pages that are here."""
         for key in reversed(keys):
             if key in self._slot_of:
-                self._policy.touch(key)
+                self.policy.touch(key)
+
+    def keep(self, key: bytes) -> None:
+        """The page is not evicted any more: if it is not here, from when it comes."""
+        self._kept.add(key)
+
+    def let_go(self, key: bytes) -> None:
+        """Takes `keep` back."""
+        self._kept.discard(key)
+
+    def keys(self) -> list[bytes]:
+        """Of all pages that are here."""
+        return list(self._slot_of)
 
     def drop(self, key: bytes) -> None:
         """Forgets a page that must not be used again; its slot must not be pinned."""
-        self._policy.discard(key)
+        self.policy.discard(key)
         self._vacate(key)
 
     def pieces(self, slot: int) -> list[tuple[int, int]]:
@@ -132,7 +146,10 @@ class HostTier:
         assert len(free) + len(held) + len(self._reserved) == self.slots, "a slot was lost"
         assert not free & set(self._pins), "a free slot is pinned"
         assert {k: s for s, k in self._key_of.items()} == self._slot_of
-        assert len(self._policy) == len(self._slot_of)
+        assert len(self.policy) == len(self._slot_of)
+
+    def _is_evictable(self, key: bytes) -> bool:
+        return self._slot_of[key] not in self._pins and key not in self._kept
 
     def _adopt(self) -> None:
         entries = self._arena.entries()
@@ -142,7 +159,7 @@ class HostTier:
                 continue
             self._slot_of[entry.key] = entry.slot
             self._key_of[entry.slot] = entry.key
-            self._policy.insert(entry.key)
+            self.policy.insert(entry.key)
             self._unverified.add(entry.slot)
         self.adopted = len(self._slot_of)
         self._free = [s for s in range(self.slots - 1, -1, -1) if s not in self._key_of]

@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from kvtier_engine.kv.disk import DiskTier
+from kvtier_engine.kv.hints import Hints, Marks
 from kvtier_engine.kv.host import HostTier
 from kvtier_engine.kv.keys import KeyChain
 from kvtier_engine.kv.offload import Link, Offload, Offloader
 from kvtier_engine.kv.pages import PagePool
 from kvtier_engine.kv.prefetch import Lookup, Prefetcher
-from kvtier_engine.messages import CachedTokens
+from kvtier_engine.kv.tiers import Tiers
+from kvtier_engine.messages import CachedTokens, CacheHints
 
 LOOKUPS_MAX = 3  # of one sequence while it waits
 
@@ -33,6 +35,11 @@ class SequencePages:
     lookup: Lookup | None = None  # while it waits
     lookups: int = 0  # made during this wait
     blocked_on: bytes | None = None  # the page that somebody else was computing
+    marks: Marks | None = None  # its hints
+
+    @property
+    def stores(self) -> bool:
+        return self.marks is None or not self.marks.hints.no_store
 
 
 class Refusal(Enum):
@@ -84,6 +91,8 @@ class KvManager:
         self.counters = Counters()
         self.prefetcher = Prefetcher(host, disk, clock) if host else None
         self.offloader = Offloader(pool, host, disk, clock) if host else None
+        self.tiers = Tiers(pool, host, disk, self.offloader, self.prefetcher)
+        self.hints = Hints(self.tiers, clock, reuse=prefix_reuse)
         self._prefix_reuse = prefix_reuse
         self._clock = clock
         self._computing: dict[bytes, SequencePages] = {}  # who is computing a page
@@ -91,8 +100,12 @@ class KvManager:
         self._offloads: list[Offload] = []
         self._restoring: list[int] = []  # slots pinned until the step has run
 
-    def new_sequence(self, root: bytes) -> SequencePages:
-        return SequencePages(KeyChain(root, self.page_tokens))
+    def new_sequence(
+        self, root: bytes, hints: CacheHints | None = None, tenant: str = ""
+    ) -> SequencePages:
+        """`end` must be called for it."""
+        marks = self.hints.begin(root, hints, tenant)
+        return SequencePages(KeyChain(root, self.page_tokens), marks=marks)
 
     # While the sequence waits.
 
@@ -139,10 +152,12 @@ class KvManager:
         assert allocated is not None, "the count above is what allocate goes by"
         admission = self._fill(seq, keys, sources, allocated)
         self._end_lookup(seq)
-        self._claim(seq, token_ids)
-        self._touch(seq.chain.keys)
         seq.chain_pages = -(-len(token_ids) // self.page_tokens)
-        if self.offloader is not None:
+        if self._keeps(seq):
+            self._claim(seq, token_ids)
+            self._touch(seq.chain.keys)
+        self.hints.admitted(seq.marks, seq.chain.keys)
+        if self.offloader is not None and seq.stores:
             self.offloader.used(keys[: len(sources)], seq.chain_pages)
         seq.lookups = 0
         return admission
@@ -166,9 +181,10 @@ class KvManager:
         that it fills go down with it."""
         chain = seq.chain
         chain.extend(token_ids)
-        if self.offloader is None or not self._prefix_reuse:
+        if self.offloader is None or not self._keeps(seq):
             return
-        for index in range(seq.published, computed // self.page_tokens):
+        first = self.hints.first_offload(seq.marks, seq.published)
+        for index in range(first, computed // self.page_tokens):
             link = Link(chain.parent(index), seq.chain_pages)
             offload = self.offloader.start(step, seq.pages[index], chain.keys[index], link)
             if offload is not None:
@@ -178,8 +194,11 @@ class KvManager:
         """The step has computed the sequence up to `tokens`: full pages can be shared."""
         for index in range(seq.published, tokens // self.page_tokens):
             key = seq.chain.keys[index]
-            if self._prefix_reuse:
+            if self._keeps(seq):
+                is_new = self.hints.is_new(seq.marks, key)
                 self.pool.publish(seq.pages[index], key)
+                if is_new:
+                    self.hints.stored(seq.marks, key)
             if self._computing.get(key) is seq:
                 del self._computing[key]
             seq.published = index + 1
@@ -191,11 +210,19 @@ class KvManager:
                 del self._computing[key]
         self._end_lookup(seq)
         self.pool.release(seq.pages)
-        self._touch(seq.chain.keys[: seq.published])
+        if seq.stores:
+            self._touch(seq.chain.keys[: seq.published])
+            self.hints.released(seq.marks, seq.chain.keys[: seq.published])
         seq.pages = []
         seq.published = 0
         seq.lookups = 0
         seq.blocked_on = None
+
+    def end(self, seq: SequencePages) -> None:
+        """The sequence is released for ever."""
+        keys = seq.chain.keys[: seq.published]
+        self.release(seq)
+        self.hints.ended(seq.marks, keys)
 
     # Around the step.
 
@@ -220,6 +247,7 @@ class KvManager:
 
     def poll(self) -> None:
         """Takes in what the disk has finished and gives it more. Never waits."""
+        self.hints.tick()
         if self.disk is None or self.offloader is None or self.prefetcher is None:
             return
         loaded, saved = self.disk.poll()
@@ -227,6 +255,7 @@ class KvManager:
             self.prefetcher.finish(load)
         for save in saved:
             self.offloader.finish(save)
+            self.hints.saved(save)
         self.offloader.pump()
 
     @property
@@ -250,6 +279,10 @@ class KvManager:
         if not self._prefix_reuse:
             return []
         return seq.chain.keys[: (len(token_ids) - 1) // self.page_tokens]
+
+    def _keeps(self, seq: SequencePages) -> bool:
+        """Pages that the sequence computes can be found by others."""
+        return self._prefix_reuse and seq.stores
 
     def _is_worth_another_look(self, seq: SequencePages, missing: bytes) -> bool:
         """`missing` is on disk although the lookup did not bring it: others pushed it out of
@@ -295,7 +328,8 @@ class KvManager:
             self.host.pin(slot)
             self._restoring.append(slot)
             self._restores.append(Restore(page, slot))
-            self.pool.publish(page, key)
+            if seq.stores:
+                self.pool.publish(page, key)
             found[2 if key in seq.lookup.from_disk else 1] += self.page_tokens
             self.counters.restored_pages += 1
         seq.pages.extend(empty)
@@ -304,9 +338,8 @@ class KvManager:
 
     def _claim(self, seq: SequencePages, token_ids: Sequence[int]) -> None:
         """Others wait for the pages that this sequence is about to compute."""
-        if self._prefix_reuse:
-            for key in seq.chain.keys[seq.published : len(token_ids) // self.page_tokens]:
-                self._computing.setdefault(key, seq)
+        for key in seq.chain.keys[seq.published : len(token_ids) // self.page_tokens]:
+            self._computing.setdefault(key, seq)
 
     def _end_lookup(self, seq: SequencePages) -> None:
         if seq.lookup is not None and self.prefetcher is not None:

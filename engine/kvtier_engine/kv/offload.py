@@ -100,6 +100,15 @@ class Offloader:
             if link is not None and self._host.find(key) is not None:
                 self._to_save[key] = Link(link.parent, chain_pages)
 
+    def is_moving(self, key: bytes) -> bool:
+        """True while the page is copied to L2 or written to disk."""
+        return key in self._copying_keys or key in self._saving
+
+    def forget(self, key: bytes) -> None:
+        """The page is dropped: it need not reach the disk any more."""
+        self._to_save.pop(key, None)
+        self._not_admitted.pop(key, None)
+
     def pump(self) -> None:
         """Hands pages to the disk, as many as it may have at a time, oldest first."""
         if self._disk is None or self._is_paused:

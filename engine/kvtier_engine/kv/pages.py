@@ -18,7 +18,7 @@ class PagePool:
     def __init__(self, pages: int, policy: EvictionPolicy) -> None:
         self.pages = pages
         self.evictions = 0
-        self._policy = policy
+        self.policy = policy
         self._free = list(range(pages - 1, -1, -1))
         self._references = [0] * pages
         self._key_of: dict[int, bytes] = {}
@@ -41,6 +41,11 @@ class PagePool:
     def is_cached(self, page: int) -> bool:
         """True if nobody holds the page: holding it takes it out of `available`."""
         return self._references[page] == 0 and page in self._key_of
+
+    def is_held(self, key: bytes) -> bool:
+        """True if somebody holds the page of `key`."""
+        page = self._page_of.get(key)
+        return page is not None and self._references[page] > 0
 
     def hold(self, pages: Iterable[int]) -> None:
         """Adds a reference to each page; it stays as it is until `release`."""
@@ -69,14 +74,14 @@ class PagePool:
             return False
         self._page_of[key] = page
         self._key_of[page] = key
-        self._policy.insert(key)
+        self.policy.insert(key)
         return True
 
     def touch(self, keys: Sequence[bytes]) -> None:
         """A chain, head first, was used: those of its pages that are here."""
         for key in reversed(keys):
             if key in self._page_of:
-                self._policy.touch(key)
+                self.policy.touch(key)
 
     def release(self, pages: Sequence[int]) -> None:
         """Drops one reference of each page. Pages with a key stay cached, the others are free."""
@@ -90,11 +95,21 @@ class PagePool:
             else:
                 self._free.append(page)
 
+    def drop(self, key: bytes) -> None:
+        """Forgets a page; nobody may hold it."""
+        assert not self.is_held(key), "a held page cannot be dropped"
+        page = self._page_of.pop(key, None)
+        if page is not None:
+            del self._key_of[page]
+            self.policy.discard(key)
+            self._cached -= 1
+            self._free.append(page)
+
     def forget(self) -> int:
         """Drops every key; cached pages become free. Returns how many keys there were."""
         count = len(self._page_of)
         for key, page in self._page_of.items():
-            self._policy.discard(key)
+            self.policy.discard(key)
             if self._references[page] == 0:
                 self._free.append(page)
         self._page_of.clear()
@@ -111,10 +126,10 @@ class PagePool:
         assert not set(self._free) & (set(cached) | set(held)), "a page in use is free"
         assert len(self._free) + len(cached) + len(held) == self.pages, "a page was lost"
         assert {k: p for p, k in self._key_of.items()} == self._page_of
-        assert len(self._policy) == len(self._page_of)
+        assert len(self.policy) == len(self._page_of)
 
     def _evict_one(self) -> None:
-        key = self._policy.evict(lambda k: self._references[self._page_of[k]] == 0)
+        key = self.policy.evict(lambda k: self._references[self._page_of[k]] == 0)
         assert key is not None, "a cached page was counted that the policy does not know"
         page = self._page_of.pop(key)
         del self._key_of[page]

@@ -53,6 +53,10 @@ class Prefetcher:
     def in_flight(self) -> int:
         return len(self._flights)
 
+    def is_moving(self, key: bytes) -> bool:
+        """True while the page is read from disk."""
+        return key in self._flights
+
     def start(self, keys: Sequence[bytes], in_l1: Sequence[bool]) -> Lookup:
         """Pins the pages of the chain `keys` that are in L2 and starts to read those in L3,
         up to the first page that is in no tier. `in_l1` pages need nothing."""

@@ -6,8 +6,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from support.fake_engine import PAGE_TOKENS, FakeEngine, Sizes
 from support.fake_tiers import reference_answer
+from support.hint_model import HintModel
 
-from kvtier_engine.messages import CachedTokens
+from kvtier_engine.kv.keys import root_key
+from kvtier_engine.messages import CachedTokens, CacheHints, Priority
 from kvtier_store import Status
 
 LONG = list(range(20))  # five pages; the last is computed anyway, for its logits
@@ -100,8 +102,6 @@ def test_a_new_engine_on_the_same_arena_is_warm_and_checks_before_use():
 
 
 def _key_of_page(engine: FakeEngine, index: int) -> bytes:
-    from kvtier_engine.kv.keys import root_key
-
     pages = engine.manager.new_sequence(root_key(b"n" * 16))
     pages.chain.extend(LONG)
     return pages.chain.keys[index]
@@ -270,12 +270,24 @@ def test_a_large_request_is_not_overtaken_for_ever():
     assert order.index("large") == 1  # after the one that ran, before those that came later
 
 
+HINTS = st.builds(
+    CacheHints,
+    no_store=st.booleans(),
+    session=st.sampled_from(["", "a", "b"]),
+    end_of_session=st.booleans(),
+    ttl_s=st.none() | st.sampled_from([2.0, 8.0]),
+    priority=st.sampled_from(Priority),
+    pin=st.booleans(),
+)
+
+
 class Cache(RuleBasedStateMachine):
-    """Random conversations on tiny tiers, a disk that fails and dawdles, aborts."""
+    """Random conversations on tiny tiers, a disk that fails and dawdles, aborts, hints."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.engine = FakeEngine(Sizes(l1=10, l2=7, offload_delay=1))
+        self.engine = FakeEngine(Sizes(l1=10, l2=8, offload_delay=1))
+        self.model = HintModel(self.engine)
         self.prompts: dict[str, tuple[list[int], int]] = {}
         self.aborted: set[str] = set()
 
@@ -284,11 +296,23 @@ class Cache(RuleBasedStateMachine):
         rest=st.lists(st.integers(0, 3), min_size=1, max_size=9),
         tokens=st.integers(1, 9),
         salt=st.sampled_from(["", "tenant"]),
+        hints=st.none() | HINTS,
     )
-    def submit(self, stem, rest, tokens, salt):
+    def submit(self, stem, rest, tokens, salt, hints):
         name = str(len(self.prompts))
         self.prompts[name] = (stem + rest, tokens)
-        self.engine.submit(name, stem + rest, tokens, salt)
+        self.engine.submit(name, stem + rest, tokens, salt, hints=hints)
+        self.model.asked.append((name, salt, stem + rest, hints or CacheHints()))
+
+    @rule(name=st.sampled_from("ab"), salt=st.sampled_from(["", "tenant"]))
+    def end_session(self, name, salt):
+        self.engine.manager.hints.end_session((root_key(b"n" * 16, salt), name))
+
+    @rule(data=st.data())
+    def unpin(self, data):
+        pins = self.engine.manager.hints.pins
+        if pins:
+            pins.remove([data.draw(st.sampled_from(pins.keys()))])
 
     @rule(steps=st.integers(1, 6))
     def step(self, steps):
@@ -315,9 +339,12 @@ class Cache(RuleBasedStateMachine):
     @invariant()
     def books_balance(self):
         self.engine.scheduler.check()
+        self.model.check()
 
     def teardown(self):
         self.engine.run()
+        self.model.end_everything()
+        self.model.check_what_is_left()
         for name, (prompt, tokens) in self.prompts.items():
             expected = reference_answer(prompt, tokens)
             if name in self.aborted:

@@ -1,0 +1,66 @@
+"""Pages that stay in L2 and L3 until they are unpinned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kvtier_engine.kv.tiers import Tiers
+
+
+class Pins:
+    """Pages that somebody wants kept, there or not. A page is pinned or not, however often that
+    was asked for."""
+
+    def __init__(self, tiers: Tiers, pages_max: int) -> None:
+        self.pages_max = pages_max  # a quarter of L2: requests need the rest
+        self._tiers = tiers
+        self._tenant_of: dict[bytes, str] = {}
+        self._on_disk: set[bytes] = set()  # pinned in the store as well
+
+    def __len__(self) -> int:
+        return len(self._tenant_of)
+
+    def has(self, key: bytes) -> bool:
+        return key in self._tenant_of
+
+    def keys(self, tenant: str | None = None) -> list[bytes]:
+        """Of one tenant, or of all."""
+        return [key for key, whose in self._tenant_of.items() if tenant in (None, whose)]
+
+    def add(self, keys: Sequence[bytes], tenant: str) -> str | None:
+        """Pins all of `keys`, or none and says why."""
+        host = self._tiers.host
+        if host is None or not self.pages_max:
+            return "nothing can be pinned here: there is no L2, or too small a one, or no reuse"
+        more = [key for key in keys if key not in self._tenant_of]
+        if len(self._tenant_of) + len(more) > self.pages_max:
+            return (
+                f"{len(more)} more pages would be pinned, {len(self._tenant_of)} are; at most "
+                f"{self.pages_max}, a quarter of L2, may be: unpin others first"
+            )
+        for key in more:
+            self._tenant_of[key] = tenant
+            host.keep(key)
+        self.on_disk([k for k, there in zip(more, self._tiers.on_disk(more), strict=True) if there])
+        return None
+
+    def on_disk(self, keys: Iterable[bytes]) -> None:
+        """Pages are on disk now: those that are pinned stay there."""
+        new = [key for key in keys if key in self._tenant_of and key not in self._on_disk]
+        if new and self._tiers.disk is not None:
+            self._on_disk.update(new)
+            self._tiers.disk.pin(new)
+
+    def remove(self, keys: Iterable[bytes]) -> int:
+        """Unpins those of `keys` that are pinned; how many."""
+        gone = [key for key in keys if self._tenant_of.pop(key, None) is not None]
+        for key in gone:
+            if self._tiers.host is not None:
+                self._tiers.host.let_go(key)
+        on_disk = [key for key in gone if key in self._on_disk]
+        self._on_disk.difference_update(on_disk)
+        if on_disk and self._tiers.disk is not None:
+            self._tiers.disk.unpin(on_disk)
+        return len(gone)

@@ -1,0 +1,56 @@
+"""A page in whatever tiers it is: is it there, is it in use, away with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kvtier_engine.kv.disk import DiskTier
+from kvtier_engine.kv.host import HostTier
+from kvtier_engine.kv.offload import Offloader
+from kvtier_engine.kv.pages import PagePool
+from kvtier_engine.kv.prefetch import Prefetcher
+
+
+@dataclass(frozen=True, slots=True)
+class Tiers:
+    pool: PagePool
+    host: HostTier | None
+    disk: DiskTier | None
+    offloader: Offloader | None
+    prefetcher: Prefetcher | None
+
+    def on_disk(self, keys: Sequence[bytes]) -> list[bool]:
+        return self.disk.contains(keys) if self.disk is not None else [False] * len(keys)
+
+    def is_nowhere(self, key: bytes) -> bool:
+        """The page is in no tier. Pages on their way count as not there."""
+        if self.pool.find(key) is not None:
+            return False
+        if self.host is not None and self.host.find(key) is not None:
+            return False
+        return not self.on_disk([key])[0]
+
+    def is_moving(self, key: bytes) -> bool:
+        """The page is on its way from one tier to another."""
+        if self.offloader is not None and self.offloader.is_moving(key):
+            return True
+        return self.prefetcher is not None and self.prefetcher.is_moving(key)
+
+    def is_in_use(self, key: bytes) -> bool:
+        """Somebody holds the page in L1, reads or writes it in L2, or moves it."""
+        if self.pool.is_held(key) or self.is_moving(key):
+            return True
+        slot = self.host.find(key) if self.host is not None else None
+        return slot is not None and self.host is not None and self.host.is_pinned(slot)
+
+    def drop(self, keys: Sequence[bytes]) -> None:
+        """Away with pages that are not in use."""
+        for key in keys:
+            self.pool.drop(key)
+            if self.offloader is not None:
+                self.offloader.forget(key)
+            if self.host is not None and self.host.find(key) is not None:
+                self.host.drop(key)
+        if self.disk is not None and keys:
+            self.disk.evict(keys)
