@@ -45,6 +45,7 @@ class Script:
     ends: bool = True  # False: the answer stays open after its tokens
     error: str | None = None  # fails with this
     cached: CachedTokens = field(default_factory=CachedTokens)
+    pin_refused: str | None = None
 
 
 @dataclass
@@ -156,6 +157,7 @@ def answer(request: Generate, script: Script) -> list[Output]:
                 token_ids=chunk,
                 logprobs=_logprobs(chunk, request.params.logprobs),
                 cached=script.cached if start == 0 else None,
+                pin_refused=script.pin_refused if start == 0 else None,
                 finish=finish if is_last else None,
                 stop_token=script.stop_token if is_last else None,
             )

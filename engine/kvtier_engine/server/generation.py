@@ -8,9 +8,9 @@ import msgspec
 
 from kvtier_engine.messages import FinishReason, Generate, Output, SamplingParams
 from kvtier_engine.server.answer import Answer, Delta, TextOptions
-from kvtier_engine.server.api.cache_use import CacheUse
+from kvtier_engine.server.api.cache_hints import CacheUse
 from kvtier_engine.server.api.fields import SEED_BITS
-from kvtier_engine.server.api.responses import Usage
+from kvtier_engine.server.api.responses import KvCacheOutcome, Usage
 from kvtier_engine.server.core_client import Exchange
 from kvtier_engine.server.errors import InternalError
 from kvtier_engine.server.metrics import GenerationClock
@@ -43,6 +43,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
                 params=self._params(index % self.n),
                 salt=self.cache.salt,
                 tenant=self.cache.tenant,
+                hints=self.cache.hints,
             )
             for index in range(self.answers)
         ]
@@ -66,6 +67,7 @@ class Generation:
         self._answers = [Answer(vocabulary, job.text) for _ in range(job.answers)]
         self._indices: dict[str, int] = {}
         self._cached = [0] * job.answers
+        self._pin_refused: str | None = None
 
     def start(self, name: str) -> None:
         """Sends the job to the core. `name` must be unique in the life of the server."""
@@ -91,17 +93,22 @@ class Generation:
 
     def usage(self) -> Usage:
         """Tokens so far. A prompt counts once, and as cached what its first answer found."""
-        return Usage.of(
+        usage = Usage.of(
             self._job.prompt_tokens,
             sum(answer.tokens for answer in self._answers),
             sum(self._cached[:: self._job.n]),
         )
+        hints = self._job.cache.hints
+        if hints is not None and hints.pin:
+            usage.kv_cache = KvCacheOutcome(self._pin_refused is None, self._pin_refused)
+        return usage
 
     def _feed(self, index: int, output: Output) -> Delta:
         if output.finish is FinishReason.FAILED:
             raise InternalError(output.error or "the engine failed to compute this answer")
         if output.cached is not None:
             self._cached[index] = output.cached.total
+            self._pin_refused = self._pin_refused or output.pin_refused
         answer = self._answers[index]
         before = answer.tokens
         delta = answer.feed(output)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvtier_engine.messages import SamplingParams
 from kvtier_engine.server.answer import TextOptions
-from kvtier_engine.server.api.cache_use import CacheUse
+from kvtier_engine.server.api.cache_hints import CacheUse
 from kvtier_engine.server.api.fields import GenerationFields
 from kvtier_engine.server.errors import BadRequest, ContextTooLong
 from kvtier_engine.server.generation import Job

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -20,6 +20,7 @@ ANSWERS_MAX = 128  # of `n`
 LOGPROBS_MAX = 20
 LOGIT_BIAS_MAX = 1024
 SALT_CHARS_MAX = 256
+SESSION_CHARS_MAX = 256
 SEED_BITS = 63
 TOKEN_ID = "^[0-9]{1,10}$"
 
@@ -90,6 +91,30 @@ class StreamOptions(WireModel):
     continuous_usage_stats: bool = Field(default=False, description="Usage in every chunk.")
 
 
+class KvCacheFields(WireModel):
+    """Hints on what becomes of the request's pages; the answer does not depend on them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    no_store: bool = Field(default=False, description="Keep nothing that this request computes.")
+    session: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=SESSION_CHARS_MAX,
+        description="Conversation that this request is a turn of.",
+    )
+    end_of_session: bool = Field(
+        default=False, description="Drop what `session` alone has used when this request ends."
+    )
+    ttl_s: float | None = Field(
+        default=None, gt=0, description="Drop the request's pages so long after their last use."
+    )
+    priority: Literal["low", "normal", "high"] = Field(
+        default="normal", description="Low ones leave L1 and L2 first, high ones last."
+    )
+    pin: bool = Field(default=False, description="Keep the prompt's pages in L2 and L3.")
+
+
 _StopString = Annotated[str, Field(min_length=1, max_length=STOP_CHARS_MAX)]
 _StopStrings = Annotated[list[_StopString], Field(max_length=STOP_STRINGS_MAX)]
 StopStringsField = Annotated[
@@ -133,6 +158,7 @@ class GenerationFields(RequestModel):
         max_length=SALT_CHARS_MAX,
         description="Requests share cached pages only with requests of the same salt.",
     )
+    kv_cache: KvCacheFields | None = Field(default=None, description="Hints for the cache.")
     user: str | None = None
 
     @model_validator(mode="after")

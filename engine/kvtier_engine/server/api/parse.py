@@ -48,6 +48,8 @@ def _sentence(error: ErrorDetails) -> str:
     place = _place(error)
     if error["type"] == "missing":
         return f"`{place}` is missing"
+    if error["type"] == "extra_forbidden":
+        return f"`{place}` is not a field of this API: leave it out"
     if error["type"] == "value_error":  # from our own validators: a sentence with the way out
         message = str(error["ctx"]["error"])
         if message.startswith("["):  # inside the value: `messages[0].role`

@@ -22,11 +22,19 @@ class PromptTokensDetails(msgspec.Struct):
     cached_tokens: int
 
 
-class Usage(msgspec.Struct):
+class KvCacheOutcome(msgspec.Struct):
+    """What came of `kv_cache.pin`."""
+
+    pinned: bool
+    reason: str | None  # why not
+
+
+class Usage(msgspec.Struct, omit_defaults=True):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
+    kv_cache: KvCacheOutcome | None = None  # if the request asked for something that may fail
 
     @classmethod
     def of(cls, prompt: int, completion: int, cached: int) -> Usage:

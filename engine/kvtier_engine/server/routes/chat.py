@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from kvtier_engine.server.answer import Delta
-from kvtier_engine.server.api.cache_use import cache_use
+from kvtier_engine.server.api.cache_hints import cache_use
 from kvtier_engine.server.api.logprobs import chat_logprobs
 from kvtier_engine.server.api.requests import ChatRequest
 from kvtier_engine.server.api.responses import Usage

@@ -9,6 +9,8 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from kvtier_engine.server.api.cache_hints import PARAMETERS
+from kvtier_engine.server.api.fields import GenerationFields
 from kvtier_engine.server.api.requests import (
     ChatRequest,
     CompletionRequest,
@@ -28,7 +30,9 @@ _BODIES: list[type[BaseModel]] = [
 def takes(model: type[BaseModel]) -> dict[str, Any]:
     """`openapi_extra` of an endpoint whose body is a `model`."""
     schema = {"$ref": _PLACE.format(model=model.__name__)}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    body = {"required": True, "content": {"application/json": {"schema": schema}}}
+    headers = {"parameters": PARAMETERS} if issubclass(model, GenerationFields) else {}
+    return {"requestBody": body, **headers}
 
 
 def openapi(app: FastAPI) -> dict[str, Any]:
