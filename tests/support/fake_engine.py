@@ -14,6 +14,7 @@ from kvtier_engine.kv.manager import KvManager
 from kvtier_engine.kv.pages import PagePool
 from kvtier_engine.kv.policy import Lru
 from kvtier_engine.kv.priority import ByPriority
+from kvtier_engine.kv.rates import ComputeRate, PageRates, Rates
 from kvtier_engine.messages import Generate, Output, SamplingParams
 from support.fake_tiers import FakeArena, FakeRanks, FakeStore
 
@@ -31,6 +32,18 @@ class Sizes:
     offload_delay: int = 0
     max_context_tokens: int | None = None  # none: what L1 holds
     eos_ids: tuple[int, ...] = ()
+
+
+class FakeRates(Rates):
+    """Rates that the test sets."""
+
+    def __init__(self) -> None:
+        compute = ComputeRate(PAGE_TOKENS, waits=True)
+        super().__init__(compute, None, page_tokens=PAGE_TOKENS, page_bytes=1)
+        self.now = PageRates()
+
+    def pages(self) -> PageRates:
+        return self.now
 
 
 @dataclass
@@ -59,12 +72,14 @@ class FakeEngine:
         self.pool = PagePool(sizes.l1, ByPriority(Lru))
         self.host = HostTier(self.arena, ByPriority(Lru)) if self.arena else None  # type: ignore[arg-type]
         self.disk = DiskTier(self.store) if self.store else None  # type: ignore[arg-type]
+        self.rates = FakeRates()
         self.manager = KvManager(
             PAGE_TOKENS,
             self.pool,
             self.host,
             self.disk,
             prefix_reuse=sizes.prefix_reuse,
+            rates=self.rates,
             clock=lambda: self.now,
         )
         config = SchedulerConfig(

@@ -30,6 +30,7 @@ from kvtier_engine.kv.manager import KvManager
 from kvtier_engine.kv.pages import PagePool
 from kvtier_engine.kv.policy import Lru
 from kvtier_engine.kv.priority import ByPriority
+from kvtier_engine.kv.rates import ComputeRate, LoadRate, Rates
 from kvtier_engine.log import set_up_logging
 from kvtier_engine.messages import Failed, Progress
 from kvtier_engine.model.errors import ModelError
@@ -65,7 +66,8 @@ class Start:
         arena = memory.arena if memory else None
         ranks.ready(load_runner(config, 0, arena, self._loading(arena)))
         manager = self._open_cache(memory, space)
-        warm_up(ranks, config, self._progress("warmup"))
+        tokens, took_s = warm_up(ranks, config, self._progress("warmup"))
+        manager.rates.compute.step(tokens, took_s, has_drawn=True)
         scheduler = Scheduler(config.scheduler, manager, space, spec.eos_ids)
         return Engine(scheduler, manager, ranks), ranks
 
@@ -82,6 +84,12 @@ class Start:
             host,
             disk,
             prefix_reuse=config.cache.prefix_reuse,
+            rates=Rates(
+                ComputeRate(config.cache.page_tokens, waits=config.device == "cpu"),
+                LoadRate(disk.reads) if disk is not None else None,
+                page_tokens=config.cache.page_tokens,
+                page_bytes=config.cache.page_bytes,
+            ),
         )
 
     def _loading(self, arena: Arena | None) -> Callable[[int, int], None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Protocol
 
 from kvtier_engine.core.scheduler import Scheduler
@@ -34,12 +35,16 @@ class Engine:
         step = self.scheduler.schedule()
         if step is None:
             return False, []
+        begun = time.perf_counter()
         sampled = self.ranks.execute(step)
+        tokens = sum(len(chunk.token_ids) for chunk in step.chunks)
+        seconds = time.perf_counter() - begun
+        self.manager.rates.compute.step(tokens, seconds, has_drawn=bool(sampled))
         outputs = self.scheduler.finish(step, sampled)
         self.settle()
         return True, outputs
 
     def settle(self) -> None:
         """Takes in what ranks and disk have finished. Never waits."""
-        self.manager.offloads_done(self.ranks.offloads_done())
+        self.manager.copies_done(self.ranks.offloads_done())
         self.manager.poll()

@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 STATS_INTERVAL_S = 1.0
 CHECK_INTERVAL_S = 10.0  # at most so often, and only while nothing moves
+GAP_S = 0.02  # how long a disk is waited for before it is thought about again
 FLUSH_S_MAX = 30.0  # how long a clean stop waits for the disk to take what L2 holds
 
 
@@ -117,6 +118,9 @@ class Loop:
         """Sleeps until a message, a finished disk request, or the next statistics."""
         wait_s = max(0.0, self._stats_due - time.monotonic())
         offloader = self._engine.manager.offloader
+        loader = self._engine.manager.loader
+        if loader is not None and loader.open_gaps:
+            wait_s = min(wait_s, GAP_S)  # a disk that slows down is no event
         if offloader is not None and offloader.copying:
             wait_s = 0.0  # a device's copies end without an event
         self._poller.poll(int(wait_s * 1000) + 1)

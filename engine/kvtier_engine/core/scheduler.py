@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from kvtier_engine.config import SchedulerConfig
 from kvtier_engine.core.sequence import Sequence
 from kvtier_engine.kv.keys import root_key
-from kvtier_engine.kv.manager import Admission, KvManager, Refusal
-from kvtier_engine.messages import FinishReason, Generate, Output
+from kvtier_engine.kv.manager import KvManager
+from kvtier_engine.kv.sequence_pages import Admission, Refusal
+from kvtier_engine.messages import CachedTokens, FinishReason, Generate, Output
 from kvtier_engine.runner.step import Chunk, Copy, NewSequence, Sampled, Step
 
 LOOK_AHEAD = 16  # requests looked at in a step, besides those that wait for the disk
@@ -99,18 +100,18 @@ class Scheduler:
                 break
             if seq not in self._running:
                 continue  # preempted for an older one
-            tokens = min(seq.to_compute, budget)
+            tokens = self._tokens_now(seq, budget)
             if not self._make_room(seq, seq.computed + tokens):
                 preempted = True
                 continue
-            chunks.append(self._chunk(seq, tokens))
+            if tokens:
+                chunks.append(self._chunk(seq, tokens))
             budget -= tokens
         new = [] if preempted else self._admit(chunks, budget)
         return self._seal(chunks, new)
 
     def finish(self, step: Step, sampled: list[Sampled]) -> list[Output]:
         """Takes in what the step computed; every request that ends does so here or in `abort`."""
-        self.manager.step_done()
         drawn = {sample.sequence_id: sample for sample in sampled}
         outputs = []
         for seq in list(self._running):
@@ -133,6 +134,11 @@ class Scheduler:
             assert host is None or host.pinned == 0, "slots are pinned, but nothing moves"
 
     # Parts of schedule.
+
+    def _tokens_now(self, seq: Sequence, budget: int) -> int:
+        """How many tokens of the sequence the step computes; 0 while it waits for its pages."""
+        seq.computed = self.manager.advance(seq.kv, seq.computed)
+        return self.manager.tokens_now(seq.kv, seq.computed, min(seq.to_compute, budget))
 
     def _make_room(self, seq: Sequence, tokens: int) -> bool:
         """Pages for `seq` up to `tokens`, taken from the youngest if need be. False: it was
@@ -175,22 +181,21 @@ class Scheduler:
             if not isinstance(admission, Admission):
                 continue
             new += self._start(seq, admission)
-            tokens = min(seq.to_compute, budget)
-            chunks.append(self._chunk(seq, tokens))
+            tokens = self._tokens_now(seq, budget)
+            if tokens:
+                chunks.append(self._chunk(seq, tokens))
             budget -= tokens
         return new
 
     def _start(self, seq: Sequence, admission: Admission) -> list[NewSequence]:
         self._waiting.remove(seq)
         self._running.append(seq)
-        seq.computed = admission.cached.total
+        seq.computed = admission.computed
         if seq.introduced:
             return []
         seq.introduced = True
-        seq.cached = admission.cached
+        seq.found = seq.kv.found
         self.counters.prompt_tokens += seq.prompt_tokens
-        for tier, tokens in enumerate((seq.cached.l1, seq.cached.l2, seq.cached.l3)):
-            self.counters.hit_tokens[tier] += tokens
         return [NewSequence(seq.id, seq.request.prompt_ids, seq.request.params)]
 
     def _chunk(self, seq: Sequence, tokens: int) -> Chunk:
@@ -206,9 +211,9 @@ class Scheduler:
         )
 
     def _seal(self, chunks: list[Chunk], new: list[NewSequence]) -> Step | None:
-        restores, offloads = self.manager.take_copies()
+        restores, offloads = self.manager.take_copies(self._step)
         drop, self._dropped = self._dropped, []
-        if not (chunks or restores or offloads or drop):
+        if not (new or chunks or restores or offloads or drop):
             return None
         return Step(
             number=self._step,
@@ -225,7 +230,7 @@ class Scheduler:
         seq.tokens.append(sample.token_id)
         self.counters.answer_tokens += 1
         finish = self._finish_reason(seq)
-        cached, seq.cached = seq.cached, None
+        cached = self._count_hits(seq)
         marks = seq.kv.marks
         if finish is not None:
             self._running.remove(seq)
@@ -239,6 +244,15 @@ class Scheduler:
             finish=finish,
             stop_token=sample.token_id if finish is FinishReason.STOP else None,
         )
+
+    def _count_hits(self, seq: Sequence) -> CachedTokens | None:
+        """What the cache gave the sequence, with its first token; None later."""
+        if seq.found is None:
+            return None
+        cached, seq.found = CachedTokens(*seq.found), None
+        for tier, tokens in enumerate((cached.l1, cached.l2, cached.l3)):
+            self.counters.hit_tokens[tier] += tokens
+        return cached
 
     def _finish_reason(self, seq: Sequence) -> FinishReason | None:
         params, last = seq.request.params, seq.tokens[-1]

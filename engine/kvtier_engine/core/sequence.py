@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kvtier_engine.kv.manager import SequencePages
-    from kvtier_engine.messages import CachedTokens, Generate
+    from kvtier_engine.kv.sequence_pages import SequencePages
+    from kvtier_engine.messages import Generate
 
 
 @dataclass(slots=True, eq=False)
@@ -24,7 +24,7 @@ class Sequence:
     tokens: list[int]  # prompt, then answer
     computed: int = 0
     introduced: bool = False  # the ranks know it
-    cached: CachedTokens | None = None  # set when first admitted, until it is reported
+    found: list[int] | None = None  # cached tokens by tier: from its start to its first token
     preemptions: int = 0
     pending: int = field(default=0)  # tokens in the step being executed
 

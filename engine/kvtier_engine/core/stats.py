@@ -17,7 +17,7 @@ def collect(scheduler: Scheduler, manager: KvManager) -> Stats:
         "prompt_tokens_total": scheduler.counters.prompt_tokens,
         "computed_tokens_total": scheduler.counters.computed_tokens,
         "generation_tokens_total": scheduler.counters.answer_tokens,
-        "restored_pages_total": manager.counters.restored_pages,
+        "restored_pages_total": manager.restores.pages,
         'evicted_pages_total{tier="l1"}': manager.pool.evictions,
     }
     gauges: dict[str, float] = {
@@ -32,6 +32,7 @@ def collect(scheduler: Scheduler, manager: KvManager) -> Stats:
     for tier, tokens in zip(TIERS, scheduler.counters.hit_tokens, strict=True):
         counters[f'hit_tokens_total{{tier="{tier}"}}'] = tokens
     _add_hints(manager, counters, gauges)
+    _add_rates(manager, counters, gauges)
     _add_host(manager, counters, gauges)
     _add_disk(manager, counters, gauges)
     return Stats(counters, gauges)
@@ -48,6 +49,21 @@ def _add_hints(manager: KvManager, counters: dict[str, float], gauges: dict[str,
         "hint_pinned_pages": len(hints.pins),
         "hint_pinned_pages_max": hints.pins.pages_max,
     }
+
+
+def _add_rates(manager: KvManager, counters: dict[str, float], gauges: dict[str, float]) -> None:
+    """Rates are left out while they are not known."""
+    compute = manager.rates.compute.tokens_per_s
+    if compute is not None:
+        gauges["prefill_tokens_per_second"] = compute
+    load = manager.rates.load.bytes_per_s if manager.rates.load is not None else None
+    if load is not None:
+        gauges["l3_read_bytes_per_second"] = load
+    if manager.loader is not None:
+        loaded = manager.loader.counters
+        counters["loads_met_by_prefill_total"] = loaded.met
+        counters["computed_instead_of_loaded_pages_total"] = loaded.computed_pages
+        gauges["requests_with_pages_to_come"] = manager.loader.open_gaps
 
 
 def _add_host(manager: KvManager, counters: dict[str, float], gauges: dict[str, float]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from kvtier_store import Get, Put, Status
 
 if TYPE_CHECKING:
-    from kvtier_store import Store, StoreStats
+    from kvtier_store import DirectoryStats, Store, StoreStats
 
 Pieces = list[tuple[int, int]]
 
@@ -117,6 +117,14 @@ class DiskTier:
     def event_fd(self) -> int:
         """Readable when `poll` has something to return."""
         return self._store.event_fd()
+
+    def reads(self) -> list[DirectoryStats]:
+        """What each disk in use has read for us, and for how long it was at it."""
+        return [each for each in self.stats().directories if each.reads_in_use]
+
+    @property
+    def page_bytes(self) -> int:
+        return self._store.page_bytes
 
     def stats(self) -> StoreStats:
         return self._store.stats()

@@ -8,66 +8,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
 
 from kvtier_engine.kv.disk import DiskTier
-from kvtier_engine.kv.hints import Hints, Marks
+from kvtier_engine.kv.hints import Hints
 from kvtier_engine.kv.host import HostTier
 from kvtier_engine.kv.keys import KeyChain
+from kvtier_engine.kv.loader import Loader
+from kvtier_engine.kv.meeting import Gap
 from kvtier_engine.kv.offload import Link, Offload, Offloader
 from kvtier_engine.kv.pages import PagePool
 from kvtier_engine.kv.prefetch import Lookup, Prefetcher
+from kvtier_engine.kv.rates import ComputeRate, Rates
+from kvtier_engine.kv.restores import Restores
+from kvtier_engine.kv.sequence_pages import Admission, Refusal, Restore, SequencePages, Source
 from kvtier_engine.kv.tiers import Tiers
-from kvtier_engine.messages import CachedTokens, CacheHints
+from kvtier_engine.messages import CacheHints
 
 LOOKUPS_MAX = 3  # of one sequence while it waits
-
-
-@dataclass(slots=True, eq=False)
-class SequencePages:
-    """One sequence's share of the cache; only the manager changes it."""
-
-    chain: KeyChain
-    pages: list[int] = field(default_factory=list)  # page table: L1 pages from position 0
-    chain_pages: int = 0  # pages of its tokens when it was admitted, the last one begun or full
-    published: int = 0  # leading pages that others can find in L1
-    lookup: Lookup | None = None  # while it waits
-    lookups: int = 0  # made during this wait
-    blocked_on: bytes | None = None  # the page that somebody else was computing
-    marks: Marks | None = None  # its hints
-
-    @property
-    def stores(self) -> bool:
-        return self.marks is None or not self.marks.hints.no_store
-
-
-class Refusal(Enum):
-    """Why a sequence cannot be admitted yet."""
-
-    NO_PAGES = "L1 has too few pages"
-    COMPUTING = "another sequence is computing the page that it needs next"
-    LOADING = "pages found in L1 have left it, and are read from disk instead"
-
-
-@dataclass(frozen=True, slots=True)
-class Admission:
-    cached: CachedTokens  # tokens that need not be computed, by tier
-
-
-@dataclass(frozen=True, slots=True)
-class Restore:
-    """An L2 slot to copy to an L1 page before the step's chunks are computed."""
-
-    page: int
-    slot: int
-
-
-@dataclass(slots=True)
-class Counters:
-    """Totals since start."""
-
-    restored_pages: int = 0
 
 
 class KvManager:
@@ -81,6 +38,7 @@ class KvManager:
         disk: DiskTier | None = None,
         *,
         prefix_reuse: bool = True,
+        rates: Rates | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         assert host is not None or disk is None, "pages reach the disk through L2"
@@ -88,17 +46,23 @@ class KvManager:
         self.pool = pool
         self.host = host
         self.disk = disk
-        self.counters = Counters()
+        self.rates = rates or Rates(
+            ComputeRate(page_tokens, waits=True), None, page_tokens=page_tokens, page_bytes=1
+        )
+        self.restores = Restores(host)
         self.prefetcher = Prefetcher(host, disk, clock) if host else None
+        self.loader = (
+            Loader(pool, self.prefetcher, self.restores, self.rates, page_tokens)
+            if self.prefetcher
+            else None
+        )
         self.offloader = Offloader(pool, host, disk, clock) if host else None
         self.tiers = Tiers(pool, host, disk, self.offloader, self.prefetcher)
         self.hints = Hints(self.tiers, clock, reuse=prefix_reuse)
         self._prefix_reuse = prefix_reuse
         self._clock = clock
         self._computing: dict[bytes, SequencePages] = {}  # who is computing a page
-        self._restores: list[Restore] = []  # of the step being put together
-        self._offloads: list[Offload] = []
-        self._restoring: list[int] = []  # slots pinned until the step has run
+        self._offloads: list[Offload] = []  # of the step being put together
 
     def new_sequence(
         self, root: bytes, hints: CacheHints | None = None, tenant: str = ""
@@ -121,37 +85,34 @@ class KvManager:
             seq.lookup = self.prefetcher.start(keys, [self.pool.find(k) is not None for k in keys])
 
     def is_ready(self, seq: SequencePages) -> bool:
-        """True if the sequence waits for no read (see Prefetcher.is_ready)."""
+        """True if the sequence waits for no read (see Loader.is_ready)."""
         assert seq.lookup is not None
-        return self.prefetcher is None or self.prefetcher.is_ready(seq.lookup)
+        return self.loader is None or self.loader.is_ready(seq.lookup)
 
     def admit(self, seq: SequencePages, token_ids: Sequence[int]) -> Admission | Refusal:
         """Gives the sequence L1 pages for all of `token_ids`: held ones for hits in L1, pages
-        to restore for hits in L2, empty ones for the rest."""
-        assert seq.lookup is not None and seq.lookup.done and not seq.pages
+        to restore for hits in L2, empty ones for the rest, which is computed, or (where it has a
+        gap) still comes from L3."""
+        assert seq.lookup is not None and not seq.pages
         if seq.blocked_on in self._computing:
             return Refusal.COMPUTING
-        seq.blocked_on = None
         keys = self._reusable(seq, token_ids)
-        sources = self._sources(keys)
-        if len(sources) < len(keys):
-            missing = keys[len(sources)]
-            if missing in self._computing:
-                seq.blocked_on = missing
-                return Refusal.COMPUTING
-            if self._is_worth_another_look(seq, missing):
-                self._end_lookup(seq)
-                self.look_up(seq, token_ids)
-                return Refusal.LOADING
-        in_l1 = [page for page, _ in sources if page is not None]
+        sources = self._sources(keys, seq.lookup)
+        seq.blocked_on = self._computed_by_others(keys, sources)
+        if seq.blocked_on is not None:
+            return Refusal.COMPUTING
+        if len(sources) < len(keys) and self._is_worth_another_look(seq, keys[len(sources)]):
+            self._end_lookup(seq)
+            self.look_up(seq, token_ids)
+            return Refusal.LOADING
+        in_l1 = [source.page for source in sources if source.page is not None]
         empty = -(-len(token_ids) // self.page_tokens) - len(in_l1)
         if empty > self.pool.available - sum(map(self.pool.is_cached, in_l1)):
             return Refusal.NO_PAGES
         self.pool.hold(in_l1)
         allocated = self.pool.allocate(empty)
         assert allocated is not None, "the count above is what allocate goes by"
-        admission = self._fill(seq, keys, sources, allocated)
-        self._end_lookup(seq)
+        self._fill(seq, keys, sources, allocated)
         seq.chain_pages = -(-len(token_ids) // self.page_tokens)
         if self._keeps(seq):
             self._claim(seq, token_ids)
@@ -160,9 +121,17 @@ class KvManager:
         if self.offloader is not None and seq.stores:
             self.offloader.used(keys[: len(sources)], seq.chain_pages)
         seq.lookups = 0
-        return admission
+        return Admission(seq.published * self.page_tokens)
 
     # While the sequence runs.
+
+    def advance(self, seq: SequencePages, computed: int) -> int:
+        """How many leading tokens have their KV in L1, now that pages may have arrived."""
+        return self.loader.advance(seq, computed) if self.loader is not None else computed
+
+    def tokens_now(self, seq: SequencePages, computed: int, wanted: int) -> int:
+        """Of the next `wanted` tokens, how many to compute in this step; 0: wait for the disk."""
+        return self.loader.tokens_now(seq, computed, wanted) if self.loader is not None else wanted
 
     def grow(self, seq: SequencePages, tokens: int) -> bool:
         """Makes the page table long enough for `tokens`; False if L1 has no page left."""
@@ -226,22 +195,14 @@ class KvManager:
 
     # Around the step.
 
-    def take_copies(self) -> tuple[list[Restore], list[Offload]]:
+    def take_copies(self, step: int) -> tuple[list[Restore], list[Offload]]:
         """The copies that belong to the step just put together."""
-        copies = (self._restores, self._offloads)
-        self._restores, self._offloads = [], []
-        return copies
+        offloads, self._offloads = self._offloads, []
+        return self.restores.take(step), offloads
 
-    def step_done(self) -> None:
-        """All ranks have run the restores of the last step: a step with restores has chunks as
-        well, and no rank ends a chunk before every rank has begun it."""
-        assert self.host is not None or not self._restoring
-        for slot in self._restoring:
-            self.host.unpin(slot)  # type: ignore[union-attr]
-        self._restoring.clear()
-
-    def offloads_done(self, step: int) -> None:
-        """All ranks have made the offloads of all steps up to `step`."""
+    def copies_done(self, step: int) -> None:
+        """All ranks have made the copies of all steps up to `step`."""
+        self.restores.done(step)
         if self.offloader is not None:
             self.offloader.copied_up_to(step)
 
@@ -256,6 +217,9 @@ class KvManager:
         for save in saved:
             self.offloader.finish(save)
             self.hints.saved(save)
+        self.rates.update()
+        self.prefetcher.pages_per_s = self.rates.pages().load
+        self.prefetcher.pump()
         self.offloader.pump()
 
     @property
@@ -263,7 +227,7 @@ class KvManager:
         """Nothing is on its way between tiers."""
         moving = self.offloader.in_flight if self.offloader else 0
         loading = self.prefetcher.in_flight if self.prefetcher else 0
-        return not moving and not loading
+        return not moving and not loading and not self.restores.in_flight
 
     def check(self) -> None:
         """Raises AssertionError if the bookkeeping of a tier is off."""
@@ -290,51 +254,69 @@ class KvManager:
         lookup = seq.lookup
         if self.disk is None or lookup is None or seq.lookups >= LOOKUPS_MAX:
             return False
-        if lookup.is_cut or missing in lookup.failed:
+        if missing in lookup.failed:
             return False
         return self.disk.contains([missing])[0]
 
-    def _sources(self, keys: Sequence[bytes]) -> list[tuple[int | None, int | None]]:
-        """(L1 page or None, L2 slot or None) of the leading pages that are in one of them."""
-        sources: list[tuple[int | None, int | None]] = []
+    def _sources(self, keys: Sequence[bytes], lookup: Lookup) -> list[Source]:
+        """Where the leading pages are, up to the last that is in some tier."""
+        coming = lookup.pending.union(lookup.wanted)
+        sources: list[Source] = []
+        reach = 0
         for key in keys:
             page = self.pool.find(key)
             slot = self.host.find(key) if page is None and self.host is not None else None
-            if page is None and slot is None:
+            source = Source(page, slot, page is None and slot is None and key in coming)
+            if not source.is_there and not source.is_coming and key not in lookup.failed:
                 break
-            sources.append((page, slot))
-        return sources
+            sources.append(source)
+            if source.is_there or source.is_coming:
+                reach = len(sources)
+        return sources[:reach]
+
+    def _computed_by_others(self, keys: Sequence[bytes], sources: Sequence[Source]) -> bytes | None:
+        """A page that this sequence lacks and another one is computing."""
+        for index, source in enumerate(sources):
+            if not source.is_there and keys[index] in self._computing:
+                return keys[index]
+        following = keys[len(sources)] if len(sources) < len(keys) else None
+        return following if following in self._computing else None
 
     def _fill(
         self,
         seq: SequencePages,
         keys: Sequence[bytes],
-        sources: Sequence[tuple[int | None, int | None]],
+        sources: Sequence[Source],
         allocated: list[int],
-    ) -> Admission:
+    ) -> None:
         """Builds the page table; pages to restore can be shared at once, since a step's
         restores are complete before anything in it reads."""
         assert seq.lookup is not None
-        found = [0, 0, 0]
+        seq.found = [0, 0, 0]
         empty = iter(allocated)
-        for key, (page, slot) in zip(keys, sources, strict=False):
-            if page is not None:
-                seq.pages.append(page)
-                found[0] += self.page_tokens
-                continue
-            assert slot is not None and self.host is not None
-            page = next(empty)
-            seq.pages.append(page)
-            self.host.pin(slot)
-            self._restoring.append(slot)
-            self._restores.append(Restore(page, slot))
-            if seq.stores:
-                self.pool.publish(page, key)
-            found[2 if key in seq.lookup.from_disk else 1] += self.page_tokens
-            self.counters.restored_pages += 1
+        there = set()
+        for index, source in enumerate(sources):
+            seq.pages.append(next(empty) if source.page is None else source.page)
+            if source.slot is not None:
+                self._restore(seq, index, source.slot)
+            if source.is_there:
+                there.add(index)
+                in_l2 = 2 if keys[index] in seq.lookup.from_disk else 1
+                seq.found[in_l2 if source.page is None else 0] += self.page_tokens
         seq.pages.extend(empty)
-        seq.published = len(sources)
-        return Admission(CachedTokens(*found))
+        seq.published = next((i for i in range(len(sources)) if i not in there), len(sources))
+        if len(there) == len(sources) or self.loader is None:
+            self._end_lookup(seq)
+        else:
+            index_of = {key: index for index, key in enumerate(keys[: len(sources)])}
+            self.loader.open(seq, Gap(len(sources), index_of, there))
+
+    def _restore(self, seq: SequencePages, index: int, slot: int) -> None:
+        assert self.host is not None
+        self.host.pin(slot)
+        self.restores.add(seq.pages[index], slot)
+        if seq.stores:
+            self.pool.publish(seq.pages[index], seq.chain.keys[index])
 
     def _claim(self, seq: SequencePages, token_ids: Sequence[int]) -> None:
         """Others wait for the pages that this sequence is about to compute."""
@@ -342,8 +324,8 @@ class KvManager:
             self._computing.setdefault(key, seq)
 
     def _end_lookup(self, seq: SequencePages) -> None:
-        if seq.lookup is not None and self.prefetcher is not None:
-            self.prefetcher.end(seq.lookup)
+        if self.loader is not None:
+            self.loader.close(seq)
         seq.lookup = None
 
     def _touch(self, keys: Sequence[bytes]) -> None:

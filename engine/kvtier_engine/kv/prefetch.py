@@ -1,4 +1,4 @@
-"""L3 -> L2: reads pages that waiting requests will need, each page once."""
+"""L3 -> L2: reads pages that requests will need, each page once, the last ones first."""
 
 from __future__ import annotations
 
@@ -9,22 +9,29 @@ from kvtier_engine.kv.disk import DiskTier, Loaded
 from kvtier_engine.kv.host import HostTier
 
 STALL_S = 10.0  # a request whose reads bring nothing for so long goes on without them
+AHEAD_S = 0.5  # reads are handed to the disk for so long ahead,
+AHEAD_PAGES = (8, 64)  # but at least and at most so many
 
 
 @dataclass(slots=True, eq=False)
 class Lookup:
-    """What one waiting request found. `pins` are L2 slots kept for it until it is admitted."""
+    """What one request found below L1. `pins` are L2 slots kept for it."""
 
     heard: float  # when it began, or when a page of it last arrived
-    pending: set[bytes] = field(default_factory=set)  # pages on their way from L3
-    from_disk: set[bytes] = field(default_factory=set)  # pages that came from L3 for it
-    failed: set[bytes] = field(default_factory=set)  # pages that L3 could not give
-    pins: list[int] = field(default_factory=list)
-    is_cut: bool = False  # L2 had no slot for a page that is on disk
+    wanted: list[bytes] = field(default_factory=list)  # on disk, not asked for yet; in chain order
+    pending: set[bytes] = field(default_factory=set)  # on their way from L3
+    from_disk: set[bytes] = field(default_factory=set)  # came from L3 for it
+    failed: set[bytes] = field(default_factory=set)  # that L3 could not give
+    landed: list[bytes] = field(default_factory=list)  # came, and were not looked at yet
+    pins: dict[bytes, int] = field(default_factory=dict)
 
     @property
-    def done(self) -> bool:
-        return not self.pending
+    def coming(self) -> int:
+        """Pages that are still to arrive."""
+        return len(self.wanted) + len(self.pending)
+
+    def is_coming(self, key: bytes) -> bool:
+        return key in self.pending or key in self.wanted
 
 
 @dataclass(slots=True)
@@ -37,9 +44,12 @@ class _Flight:
 class Prefetcher:
     """One flight per page, however many requests wait for it.
 
-    Waiting requests pin at most half of L2, so that offloads find slots; a page that
-    would need more is left unpinned (it may be evicted before the request is admitted) or
-    unread. Reads that hang hold their slot, but neither their request nor any other.
+    A request's pages are read from the last to the first, in batches that lie in chain order on
+    disk: the first ones may be computed meanwhile (kv/meeting.py). Earlier requests go first.
+
+    Requests pin at most half of L2, so that offloads find slots; a page in L2 that would need more
+    is left unpinned (it may be evicted before the request is admitted), one on disk waits. Reads
+    that hang hold their slot, but neither their request nor any other.
     """
 
     def __init__(self, host: HostTier, disk: DiskTier | None, clock: Callable[[], float]) -> None:
@@ -47,45 +57,56 @@ class Prefetcher:
         self._disk = disk
         self._clock = clock
         self._flights: dict[bytes, _Flight] = {}
+        self._lookups: dict[Lookup, None] = {}  # in the order of their arrival
         self._slots_max = max(1, host.slots // 2)
+        self.pages_per_s: float | None = None  # of the disk, as last measured
 
     @property
     def in_flight(self) -> int:
         return len(self._flights)
 
     def is_moving(self, key: bytes) -> bool:
-        """True while the page is read from disk."""
+        """The page is on its way from L3."""
         return key in self._flights
 
+    def ahead_of(self, lookup: Lookup) -> int:
+        """Pages that are read before the last of this request's."""
+        ahead = len(self._flights.keys() - lookup.pending)
+        for other in self._lookups:
+            if other is lookup:
+                break
+            ahead += len(other.wanted)
+        return ahead
+
     def start(self, keys: Sequence[bytes], in_l1: Sequence[bool]) -> Lookup:
-        """Pins the pages of the chain `keys` that are in L2 and starts to read those in L3,
-        up to the first page that is in no tier. `in_l1` pages need nothing."""
+        """Pins the pages of the chain `keys` that are in L2 and wants those in L3, up to the first
+        page that is in no tier. `in_l1` pages need nothing."""
         lookup = Lookup(heard=self._clock())
+        self._lookups[lookup] = None
         on_disk: list[bool] | None = None
-        batch = []
         for index, key in enumerate(keys):
             if in_l1[index] or self._pin(lookup, key):
                 continue
-            if key in self._flights:
-                if not self._join(lookup, key):
+            if key not in self._flights:
+                if self._disk is None:
                     break
-                continue
-            if self._disk is None:
-                break
-            if on_disk is None:
-                on_disk = [False] * index + self._disk.contains(keys[index:])
-            if not on_disk[index]:
-                break
-            slot = self._reserve()
-            if slot is None:
-                lookup.is_cut = True
-                break
-            self._flights[key] = _Flight(slot, lookup.heard, [lookup])
-            lookup.pending.add(key)
-            batch.append((key, slot, self._host.pieces(slot)))
-        if batch and self._disk is not None:
-            self._disk.load(batch)
+                if on_disk is None:
+                    on_disk = [False] * index + self._disk.contains(keys[index:])
+                if not on_disk[index]:
+                    break
+            lookup.wanted.append(key)
+        self.pump()
         return lookup
+
+    def pump(self) -> None:
+        """Asks the disk for what is wanted, as far as it is worth it now."""
+        for lookup in self._lookups:
+            batch: list[bytes] = []
+            while lookup.wanted and self._ask(lookup, lookup.wanted[-1], batch):
+                lookup.wanted.pop()
+            if batch and self._disk is not None:
+                slots = [(key, self._flights[key].slot) for key in reversed(batch)]
+                self._disk.load([(key, slot, self._host.pieces(slot)) for key, slot in slots])
 
     def finish(self, loaded: Loaded) -> None:
         """A read has ended: those who wait for the page get it, or go without."""
@@ -96,31 +117,53 @@ class Prefetcher:
             lookup.pending.discard(loaded.key)
             if slot is None:
                 lookup.failed.add(loaded.key)
-                continue
-            self._host.pin(slot)
-            lookup.pins.append(slot)
-            lookup.from_disk.add(loaded.key)
+            else:
+                self._arrived(lookup, loaded.key, slot)
+                lookup.from_disk.add(loaded.key)
 
-    def is_ready(self, lookup: Lookup) -> bool:
-        """True if the request waits for nothing more: all its reads have ended, or they bring
-        nothing and are given up."""
+    def is_over(self, lookup: Lookup) -> bool:
+        """True if no more pages arrive for the request as things are: all its reads have ended, or
+        they bring nothing and are given up, or those that are left find no slot."""
         if lookup.pending and self._clock() - lookup.heard > STALL_S:
             lookup.failed |= lookup.pending
             self._leave(lookup)
-        return lookup.done
+        return not lookup.pending
 
-    def end(self, lookup: Lookup) -> None:
-        """The request was admitted or went away: its slots may be evicted again. Reads under
-        way go on, for the next who asks."""
-        self._leave(lookup)
-        for slot in lookup.pins:
+    def give_up(self, lookup: Lookup, key: bytes) -> bool:
+        """The request computes the page itself. False if it did not wait for it."""
+        if key in lookup.pending:
+            lookup.pending.discard(key)
+            self._flights[key].waiters.remove(lookup)
+        elif key in lookup.wanted:
+            lookup.wanted.remove(key)
+        else:
+            return False
+        return True
+
+    def settle(self, lookup: Lookup) -> None:
+        """The request has seen all that has arrived so far: no slot is kept for it any more."""
+        lookup.landed.clear()
+        for slot in lookup.pins.values():
             self._host.unpin(slot)
         lookup.pins.clear()
+
+    def end(self, lookup: Lookup) -> None:
+        """The request has all it gets, or went away: its slots may be evicted again. Reads under
+        way go on, for the next who asks."""
+        self._lookups.pop(lookup, None)
+        self._leave(lookup)
+        lookup.wanted.clear()
+        self.settle(lookup)
 
     def _leave(self, lookup: Lookup) -> None:
         for key in lookup.pending:
             self._flights[key].waiters.remove(lookup)
         lookup.pending.clear()
+
+    def _arrived(self, lookup: Lookup, key: bytes, slot: int) -> None:
+        self._host.pin(slot)
+        lookup.pins[key] = slot
+        lookup.landed.append(key)
 
     def _pin(self, lookup: Lookup, key: bytes) -> bool:
         slot = self._host.find(key)
@@ -128,21 +171,40 @@ class Prefetcher:
             return False
         if self._host.is_pinned(slot) or self._host.pinned < self._slots_max:
             self._host.pin(slot)
-            lookup.pins.append(slot)
+            lookup.pins[key] = slot
         return True
 
-    def _join(self, lookup: Lookup, key: bytes) -> bool:
+    def _ask(self, lookup: Lookup, key: bytes, batch: list[bytes]) -> bool:
+        """Sees to the arrival of a wanted page: True if nothing more has to be done for it."""
+        slot = self._host.find(key)
+        if slot is not None:  # computed and offloaded meanwhile, or read for somebody else
+            self._arrived(lookup, key, slot)
+            return True
+        if key in self._flights:
+            self._join(lookup, key)
+            return True
+        if len(self._flights) >= self._flights_max() or self._host.pinned >= self._slots_max:
+            return False
+        slot = self._host.reserve()
+        if slot is None:
+            return False
+        self._flights[key] = _Flight(slot, self._clock(), [lookup])
+        lookup.pending.add(key)
+        batch.append(key)
+        return True
+
+    def _flights_max(self) -> int:
+        least, most = AHEAD_PAGES
+        return max(least, min(most, int((self.pages_per_s or 0.0) * AHEAD_S)))
+
+    def _join(self, lookup: Lookup, key: bytes) -> None:
         """Waits with others for a page; not for one whose read hangs."""
         flight = self._flights[key]
         if self._clock() - flight.began > STALL_S:
             lookup.failed.add(key)
-            return False
+            return
         flight.waiters.append(lookup)
         lookup.pending.add(key)
-        return True
-
-    def _reserve(self) -> int | None:
-        return self._host.reserve() if self._host.pinned < self._slots_max else None
 
     def _land(self, loaded: Loaded) -> int | None:
         """The slot that now holds the page; None if the read failed."""

@@ -9,6 +9,7 @@ from support.fake_tiers import reference_answer
 from support.hint_model import HintModel
 
 from kvtier_engine.kv.keys import root_key
+from kvtier_engine.kv.rates import PageRates
 from kvtier_engine.messages import CachedTokens, CacheHints, Priority
 from kvtier_store import Status
 
@@ -120,7 +121,7 @@ def test_a_page_the_disk_fails_on_is_computed(status):
     second.store.end_one()
     second.store.end_one(status)
     second.run()
-    assert second.outputs["a"][0].cached == CachedTokens(l3=4)  # the chain ends before the hole
+    assert second.outputs["a"][0].cached == CachedTokens(l3=12)  # all but the hole
     assert second.answers["a"] == reference_answer(LONG, 3)
 
 
@@ -193,7 +194,7 @@ def test_preempted_sequences_come_back_from_the_cache():
         engine.submit(name, [ord(name), *LONG[:11]], 24)  # 9 pages each in the end; L1 has 12
     engine.run()
     assert engine.scheduler.counters.preemptions > 0
-    assert engine.manager.counters.restored_pages > 0
+    assert engine.manager.restores.pages > 0
     for name in "abc":
         assert engine.answers[name] == reference_answer([ord(name), *LONG[:11]], 24)
 
@@ -323,6 +324,10 @@ class Cache(RuleBasedStateMachine):
         assert self.engine.store is not None
         for status in answers:
             self.engine.store.end_one(status)
+
+    @rule(compute=st.sampled_from([None, 1.0, 10.0]), load=st.sampled_from([None, 0.1, 1.0, 10.0]))
+    def rates_change(self, compute, load):
+        self.engine.rates.now = PageRates(compute, load)
 
     @rule(data=st.data())
     def abort(self, data):
