@@ -44,8 +44,8 @@ class _Flight:
 class Prefetcher:
     """One flight per page, however many requests wait for it.
 
-    A request's pages are read from the last to the first, in batches that lie in chain order on
-    disk: the first ones may be computed meanwhile (kv/meeting.py). Earlier requests go first.
+    A request's pages are read from the last to the first: the first ones may be computed meanwhile
+    (kv/meeting.py). Earlier requests go first.
 
     Requests pin at most half of L2, so that offloads find slots; a page in L2 that would need more
     is left unpinned (it may be evicted before the request is admitted), one on disk waits. Reads
@@ -105,7 +105,7 @@ class Prefetcher:
             while lookup.wanted and self._ask(lookup, lookup.wanted[-1], batch):
                 lookup.wanted.pop()
             if batch and self._disk is not None:
-                slots = [(key, self._flights[key].slot) for key in reversed(batch)]
+                slots = [(key, self._flights[key].slot) for key in batch]
                 self._disk.load([(key, slot, self._host.pieces(slot)) for key, slot in slots])
 
     def finish(self, loaded: Loaded) -> None:
