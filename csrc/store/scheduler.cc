@@ -9,8 +9,14 @@ namespace kvtier {
 Scheduler::Scheduler(TaskRunner& runner, const SchedulerLimits& limits,
                      const std::function<SlotIo()>& make_io)
     : runner_(runner), limits_(limits) {
-  for (int i = 0; i < limits.reads + limits.writes; ++i) {
-    threads_.emplace_back([this, io = make_io()]() mutable { Work(std::move(io)); });
+  try {
+    for (int i = 0; i < limits.reads + limits.writes; ++i) {
+      threads_.emplace_back([this, io = make_io()]() mutable { Work(std::move(io)); });
+    }
+  } catch (...) {  // those that there are have to end before they are destroyed
+    BeginStop();
+    Join();
+    throw;
   }
 }
 
