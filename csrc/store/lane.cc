@@ -273,6 +273,8 @@ DirectoryStats Lane::Stats() const {
   stats.io_errors = io_errors_;
   stats.reads_queued = reads_queued();
   stats.writes_queued = writes_queued();
+  stats.reads_busy_s = scheduler_->reads_busy_s();
+  stats.writes_busy_s = scheduler_->writes_busy_s();
   return stats;
 }
 
