@@ -20,8 +20,8 @@ struct Opener::Shared {
   Shared(Open with, Take to, std::chrono::nanoseconds after, std::string reason)
       : open(std::move(with)), take(std::move(to)), retry_after(after), why(std::move(reason)) {}
 
-  const Open open;
-  const Take take;
+  Open open;  // these two are the thread's own
+  Take take;
   const std::chrono::nanoseconds retry_after;
 
   mutable std::mutex mutex;  // guards all that follows
@@ -82,6 +82,11 @@ struct Opener::Shared {
       const auto pause = retry_after * (1 << std::min(tries, kDoublingsMax));
       changed.wait_for(lock, pause, [&] { return stopping; });
     }
+    // What they hold may be a lane that is being waited for.
+    lock.unlock();
+    open = nullptr;
+    take = nullptr;
+    lock.lock();
     ended = true;
     changed.notify_all();
   }

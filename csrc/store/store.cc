@@ -75,8 +75,7 @@ Store::Store(const std::vector<DirectorySpec>& directories, const PageGeometry& 
       slots_max_(SlotsMax(directories, pages, options)),
       shared_(std::make_shared<StoreShared>(options, pages, slots_max_)),
       openings_(std::make_unique<Openings>(directories_, shared_, lanes_)),
-      router_(std::make_unique<Router>(slots_max_)),
-      left_behind_(directories.size()) {
+      router_(std::make_unique<Router>(slots_max_)) {
   const auto begun = Clock::now();
   openings_->Begin();
   recovered_pages_ = shared_->catalog.Counts().pages;
@@ -267,7 +266,7 @@ void Store::Close() {
   if (!closed_.exchange(true)) failures = StopAll();
   std::string hanging;
   for (std::size_t i = 0; i < directories_.size(); ++i) {
-    if (!openings_->IsAtWork(i) && left_behind_[i].expired()) continue;
+    if (!openings_->IsAtWork(i) && !lanes_->HasLeft(i)) continue;
     hanging += (hanging.empty() ? "" : ", ") + directories_[i].path;
   }
   if (!hanging.empty()) {
@@ -291,7 +290,7 @@ std::string Store::StopAll() {
   for (std::size_t i = 0; i < lanes.size(); ++i) {
     if (!lanes[i]) continue;
     if (!lanes[i]->WaitStopped(deadline)) {
-      left_behind_[i] = lanes[i]->lifetime();
+      lanes_->Leave(i, *lanes[i]);
     } else if (const auto failure = lanes[i]->last_failure()) {
       failures += (failures.empty() ? "" : "; ") + *failure;
     }

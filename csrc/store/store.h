@@ -134,7 +134,6 @@ class Store {
 
   std::mutex close_mutex_;  // held by Close from beginning to end
   std::atomic<bool> closed_{false};
-  std::vector<std::weak_ptr<const void>> left_behind_;  // by directory; guarded by close_mutex_
 
   std::mutex monitor_mutex_;
   std::condition_variable monitor_wake_;
