@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness import describe_machine
-from pagestore import depth, fill, fio, huge, mixed, reopen, single, slots
+from pagestore import depth, directories, fill, fio, huge, mixed, reopen, single, slots
 from pagestore.peers import compare
 from pagestore.scope import Scope
 
@@ -25,6 +25,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Scope], str]]] = {
     "mixed": ("Single gets beside writes at full rate", mixed.run),
     "depth": ("Reads at once, and by which engine", depth.run),
     "fill": ("Puts into growing, preallocated and recycled space", fill.run),
+    "directories": ("Several directories as one store", directories.run),
     "peers": ("Beside other stores", compare.run),
     "reopen": ("Opening cold", reopen.run),
 }

@@ -196,6 +196,9 @@ class DirectoryStats:
     io_errors: int
     reads_queued: int
     writes_queued: int
+    # Seconds in which a read (a write) of a page ran: what it moved over this is its rate.
+    reads_busy_s: float
+    writes_busy_s: float
 
 class StoreStats:
     """Counters since open, and gauges; sums where directories have the same field."""

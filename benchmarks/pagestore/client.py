@@ -21,13 +21,15 @@ FIXED_BYTES = 1 << 20  # superblock, lock and the journals' slack, rounded up
 
 
 class Client:
-    """A store of at least `slots` pages in `folder`, and the buffers through which it is used."""
+    """A store of at least `slots` pages in each folder, and the buffers that it is used through."""
 
     huge = True  # buffers on huge pages; else as an arena's are
 
-    def __init__(self, folder: Path, page_bytes: int, slots: int, **options: Any) -> None:
+    def __init__(
+        self, folders: Path | Sequence[Path], page_bytes: int, slots: int, **options: Any
+    ) -> None:
         self.page_bytes, self.slots = page_bytes, slots
-        self._folder = folder
+        self._folders = [folders] if isinstance(folders, Path) else folders
         self._written = 0
         self._random = random.Random(slots)
         self._buffers: dict[int, Pages] = {}
@@ -38,7 +40,7 @@ class Client:
         padded = -(-self.page_bytes // BLOCK_BYTES) * BLOCK_BYTES
         capacity = self.slots * (BLOCK_BYTES + padded + JOURNAL_BYTES) + FIXED_BYTES
         self.store = Store.open(
-            [DirectorySpec(str(self._folder), capacity)],
+            [DirectorySpec(str(folder), capacity) for folder in self._folders],
             page_bytes=self.page_bytes,
             namespace=NAMESPACE,
             options=self.options,

@@ -173,7 +173,9 @@ void BindDirectoryStats(py::module_& module) {
       .def_readonly("lifetime_hit_bytes", &DirectoryStats::lifetime_hit_bytes)
       .def_readonly("io_errors", &DirectoryStats::io_errors)
       .def_readonly("reads_queued", &DirectoryStats::reads_queued)
-      .def_readonly("writes_queued", &DirectoryStats::writes_queued);
+      .def_readonly("writes_queued", &DirectoryStats::writes_queued)
+      .def_readonly("reads_busy_s", &DirectoryStats::reads_busy_s)
+      .def_readonly("writes_busy_s", &DirectoryStats::writes_busy_s);
 }
 
 void BindStats(py::module_& module) {

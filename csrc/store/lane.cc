@@ -2,74 +2,56 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <system_error>
 
 namespace kvtier {
 namespace {
-
-constexpr int kProbeDoublingsMax = 5;
 
 // Memory that the caller gave and the kernel refuses says nothing about the disk.
 bool IsCallersFault(const IoStatus& status) { return status.error() == EFAULT; }
 
 }  // namespace
 
-// A scrub at work; closing waits for it.
-class Lane::Visit {
- public:
-  explicit Visit(Lane& lane) : lane_(lane) {
-    const std::lock_guard lock(lane.wake_mutex_);
-    is_admitted_ = !lane.stopping_;
-    if (is_admitted_) ++lane.visitors_;
-  }
-  ~Visit() {
-    if (!is_admitted_) return;
-    const std::lock_guard lock(lane_.wake_mutex_);
-    --lane_.visitors_;
-    lane_.wake_.notify_all();
-  }
-  Visit(const Visit&) = delete;
-  Visit& operator=(const Visit&) = delete;
-
-  bool is_admitted() const { return is_admitted_; }
-
- private:
-  Lane& lane_;
-  bool is_admitted_ = false;
-};
+std::shared_ptr<Lane> Lane::Start(std::shared_ptr<StoreShared> shared, std::size_t self,
+                                  std::unique_ptr<Volume> volume) {
+  return {new Lane(std::move(shared), self, std::move(volume)), [](Lane* lane) {
+            lane->BeginStop();
+            if (lane->WaitStopped(Clock::now())) {
+              delete lane;
+              return;
+            }
+            try {
+              std::thread([lane] { delete lane; }).detach();
+            } catch (const std::system_error&) {  // no thread to be had: it stays
+            }
+          }};
+}
 
 Lane::Lane(std::shared_ptr<StoreShared> shared, std::size_t self, std::unique_ptr<Volume> volume)
     : owned_(std::move(shared)),
       shared_(*owned_),
       self_(self),
       volume_(std::move(volume)),
-      slots_(shared_.catalog, self, *volume_, shared_.options.reserve_bytes) {
+      slots_(shared_.catalog, self, *volume_, shared_.options.reserve_bytes),
+      health_(shared_.catalog, self, volume_->spec().path),
+      committer_(*this, shared_.options, volume_->spec().path) {
   const StoreOptions& options = shared_.options;
   const SchedulerLimits limits{.reads = options.ReadDepthFor(shared_.pages.page_bytes),
                                .writes = options.write_depth};
   TaskRunner& runner = *this;
   scheduler_ = std::make_unique<Scheduler>(runner, limits, [this] { return MakeIo(); });
-  committer_ = std::thread([this] { CommitLoop(); });
+  committer_.Start();
 }
 
 Lane::~Lane() {
   BeginStop();
-  if (committer_.joinable()) committer_.join();
+  (void)WaitStopped(Clock::time_point::max());
 }
 
 void Lane::BeginStop() {
   scheduler_->BeginStop();
-  const std::lock_guard lock(wake_mutex_);
-  stopping_ = true;
-  wake_.notify_all();
-}
-
-bool Lane::WaitStopped(Clock::time_point deadline) {
-  {
-    std::unique_lock lock(wake_mutex_);
-    if (!wake_.wait_until(lock, deadline, [this] { return stopped_; })) return false;
-  }
-  if (committer_.joinable()) committer_.join();
-  return true;
+  visitors_.Close();
+  committer_.BeginStop();
 }
 
 SlotHeader Lane::Expect(const Key& key, const Placement& placement) const {
@@ -89,7 +71,7 @@ void Lane::Run(const ReadTask& task, SlotIo& io) {
 }
 
 std::optional<Lane::Scrubbed> Lane::ScrubNext(std::uint64_t slot, std::span<const Piece> memory) {
-  const Visit visit(*this);
+  const Visitors::Visit visit(visitors_);
   if (!visit.is_admitted()) return std::nullopt;
   const auto page = shared_.catalog.BeginScrub(self_, slot);
   if (!page) return std::nullopt;
@@ -103,7 +85,7 @@ std::optional<Lane::Scrubbed> Lane::ScrubNext(std::uint64_t slot, std::span<cons
 
 Status Lane::CountRead(const ReadOutcome& outcome) {
   if (!outcome.ok()) return CountFailedRead(outcome);
-  reads_.Succeeded();
+  health_.ReadSucceeded();
   ++shared_.counters.hits;
   shared_.counters.read_bytes += shared_.pages.page_bytes;
   volume_->CountHit(shared_.pages.page_bytes);
@@ -124,7 +106,7 @@ Status Lane::CountFailedRead(const ReadOutcome& outcome) {
 // A bad spot on the disk is not tried again; a disk that is gone keeps its pages.
 bool Lane::ShouldDrop(const ReadOutcome& outcome) const {
   if (outcome.ok() || IsCallersFault(outcome.io)) return false;
-  return outcome.corruption.has_value() || !reads_.is_open();
+  return outcome.corruption.has_value() || health_.reads_in_use();
 }
 
 void Lane::Fail(const ReadTask& task, Status status) {
@@ -162,11 +144,11 @@ Status Lane::WritePage(const WriteTask& task, SlotIo& io) {
     shared_.catalog.AbandonWrite(task.key);
     return CountFailedWrite(written);
   }
-  writes_.Succeeded();
+  health_.WriteSucceeded();
   shared_.catalog.FinishWrite({self_, *slot, header.sequence}, task.key, task.parent);
   shared_.counters.written_bytes += header.payload_bytes;
   volume_->CountWritten(header.payload_bytes);
-  WakeCommitter();
+  committer_.Written();
   return Status::kOk;
 }
 
@@ -192,97 +174,35 @@ void Lane::CountIoError() {
   ++shared_.counters.io_errors;
 }
 
-void Lane::WakeCommitter() {
-  const std::lock_guard lock(wake_mutex_);
-  written_ = true;
-  wake_.notify_all();
-}
-
-std::optional<std::string> Lane::Flush() {
-  std::unique_lock lock(wake_mutex_);
-  const std::uint64_t wanted = ++flush_wanted_;
-  wake_.notify_all();
-  wake_.wait(lock, [&] { return flush_done_ >= wanted || commit_hangs_ || stopped_; });
-  if (flush_done_ < wanted && commit_hangs_) return NotDurable("the disk does not answer");
-  return std::exchange(commit_failure_, std::nullopt);
-}
-
-std::string Lane::NotDurable(const std::string& why) const {
-  return "cannot make pages in " + volume_->spec().path + " durable: " + why;
-}
-
-bool Lane::CommitOnce() {
+IoStatus Lane::Commit() {
   const IoStatus status = volume_->Commit(shared_.catalog, self_, shared_.next_sequence);
-  if (status.ok()) return true;
+  if (status.ok()) return status;
   CountIoError();
   // Even for want of space: pages that cannot be made durable are not taken in.
   WriteFailed(status.Text());
-  const std::lock_guard lock(wake_mutex_);
-  if (!commit_failure_) commit_failure_ = NotDurable(status.Text());
-  return false;
+  return status;
 }
 
-void Lane::CommitLoop() {
-  const auto interval = Seconds(shared_.options.commit_interval_s);
-  const auto probe_interval = Seconds(shared_.options.probe_interval_s);
-  int failed_probes = 0;
-  std::unique_lock lock(wake_mutex_);
-  for (;;) {
-    const bool is_wanted = wake_.wait_for(lock, probe_interval, [this] {
-      return stopping_ || written_ || IsFlushWanted() || !writes_in_use();
-    });
-    if (!is_wanted) {
-      lock.unlock();
-      committing_since_ = Clock::now().time_since_epoch().count();
-      CheckPresent();
-      MarkTime();
-      committing_since_ = 0;
-      lock.lock();
-      commit_hangs_ = false;
-      continue;
-    }
-    const bool probes = !writes_in_use();
-    const auto pause =
-        probes ? probe_interval * (1 << std::min(failed_probes, kProbeDoublingsMax)) : interval;
-    wake_.wait_for(lock, pause, [this] { return stopping_ || IsFlushWanted(); });
-    if (stopping_) break;
-    written_ = false;
-    const std::uint64_t flush = flush_wanted_;
-    lock.unlock();
-    committing_since_ = Clock::now().time_since_epoch().count();
-    if (probes) {
-      Probe();
-      failed_probes = writes_in_use() ? 0 : failed_probes + 1;
-    }
-    const bool again = !CommitOnce();
-    CheckPresent();
-    committing_since_ = 0;
-    lock.lock();
-    written_ = written_ || again;
-    commit_hangs_ = false;
-    flush_done_ = flush;
-    wake_.notify_all();
-  }
-  lock.unlock();
-  CommitLast();
-  lock.lock();
-  stopped_ = true;
-  wake_.notify_all();
+void Lane::Look(bool is_idle) {
+  CheckPresent();
+  if (is_idle) MarkTime();
 }
 
-void Lane::CommitLast() {
+void Lane::WaitForRest() {
   scheduler_->Join();
-  {
-    std::unique_lock lock(wake_mutex_);
-    wake_.wait(lock, [this] { return visitors_ == 0; });
-  }
-  if (!CommitOnce() || !writes_in_use()) return;
+  visitors_.WaitUntilNone();
+}
+
+IoStatus Lane::CommitLast() {
+  const IoStatus status = Commit();
+  if (!status.ok() || !writes_in_use()) return status;
   // What fails now costs the order of use or a mark, and no page.
   if (shared_.catalog.OrderChanged(self_)) {
     (void)volume_->Compact(shared_.catalog, self_, shared_.next_sequence);
   } else {
     (void)volume_->CommitMark(shared_.next_sequence);
   }
+  return status;
 }
 
 // For who looks from outside at a directory that is only read.
@@ -297,64 +217,43 @@ void Lane::CheckPresent() {
   const IoStatus status = volume_->CheckPresent();
   if (status.error() != IoStatus::kGone) return;
   is_lost_ = true;
-  if (!reads_.Open(Describe("reads and writes", status.Text()))) return;
-  shared_.catalog.SetAvailable(self_, false);
-  FailQueued();
-}
-
-std::string Lane::Describe(const char* what, const std::string& why) const {
-  return std::string(what) + " of " + volume_->spec().path + " are out of use: " + why;
-}
-
-std::string Lane::OutOfUseReason() const {
-  const std::string reason = reads_.reason();
-  return reason.empty() ? writes_.reason() : reason;
+  if (health_.TakeOut(status.Text())) FailQueued();
 }
 
 void Lane::ReadFailed(const std::string& why) {
-  if (!reads_.Failed(Describe("reads and writes", why))) return;
-  shared_.catalog.SetAvailable(self_, false);
-  FailQueued();
+  if (health_.ReadFailed(why)) FailQueued();
 }
 
 void Lane::WriteFailed(const std::string& why) {
-  if (writes_.Failed(Describe("writes", why))) FailQueued();
+  if (health_.WriteFailed(why)) FailQueued();
 }
 
 void Lane::FailQueued() {
   if (!reads_in_use()) scheduler_->FailQueuedReads(Status::kIoError);
   scheduler_->FailQueuedWrites(Status::kDropped);
-  const std::lock_guard lock(wake_mutex_);  // the committer is asleep, or will look
-  wake_.notify_all();
+  committer_.Wake();
 }
 
 void Lane::Watch(Clock::time_point now) {
   scheduler_->ExpireReads(now);
-  const auto limit = Seconds(shared_.options.stall_timeout_s);
-  const auto oldest = scheduler_->OldestRunning();
-  const Clock::time_point commit{Clock::duration(committing_since_.load())};
-  const bool stalled = oldest && now - *oldest > limit;
-  const bool commit_stalled = commit != Clock::time_point{} && now - commit > limit;
-  if (commit_stalled) {
-    const std::lock_guard lock(wake_mutex_);
-    commit_hangs_ = committing_since_ != 0;
-    wake_.notify_all();
-  }
-  if ((!stalled && !commit_stalled) || !reads_in_use()) return;
-  if (!reads_.Open(Describe("reads and writes", "the disk does not answer"))) return;
-  shared_.catalog.SetAvailable(self_, false);
-  FailQueued();
+  const bool stalls = TransferHangs(now) || committer_.Hangs(now);
+  if (stalls && health_.TakeOut("the disk does not answer")) FailQueued();
 }
 
-void Lane::Probe() {
-  if (is_lost_ || !volume_->ProbeRead().ok()) return;
-  // One that stalled is not back before all that it was given has ended.
+bool Lane::TransferHangs(Clock::time_point now) const {
   const auto oldest = scheduler_->OldestRunning();
-  const auto limit = Seconds(shared_.options.stall_timeout_s);
-  if (oldest && Clock::now() - *oldest > limit) return;
-  reads_.Close();
-  shared_.catalog.SetAvailable(self_, true);
-  if (writes_.is_open() && volume_->ProbeWrite().ok() && CommitOnce()) writes_.Close();
+  return oldest && now - *oldest > Seconds(shared_.options.stall_timeout_s);
+}
+
+IoStatus Lane::Probe() {
+  if (is_lost_ || !volume_->ProbeRead().ok()) return {};
+  // One that stalled is not back before all that it was given has ended.
+  if (TransferHangs(Clock::now())) return {};
+  health_.ReadsWork();
+  if (!health_.writes_are_out() || !volume_->ProbeWrite().ok()) return {};
+  const IoStatus status = Commit();
+  if (status.ok()) health_.WritesWork();
+  return status;
 }
 
 DirectoryStats Lane::Stats() const {
@@ -364,7 +263,7 @@ DirectoryStats Lane::Stats() const {
   stats.is_open = true;
   stats.reads_in_use = reads_in_use();
   stats.writes_in_use = writes_in_use();
-  stats.out_of_use_reason = OutOfUseReason();
+  stats.out_of_use_reason = health_.OutOfUseReason();
   stats.direct_io = volume.is_direct();
   stats.pages = shared_.catalog.PagesIn(self_);
   stats.capacity_pages = volume.segments().slots_max();
@@ -374,6 +273,8 @@ DirectoryStats Lane::Stats() const {
   stats.io_errors = io_errors_;
   stats.reads_queued = reads_queued();
   stats.writes_queued = writes_queued();
+  stats.reads_busy_s = scheduler_->reads_busy_s();
+  stats.writes_busy_s = scheduler_->writes_busy_s();
   return stats;
 }
 

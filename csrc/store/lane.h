@@ -1,26 +1,29 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
-#include <thread>
+#include <vector>
 
-#include "breaker.h"
+#include "committer.h"
+#include "health.h"
 #include "scheduler.h"
 #include "slot_source.h"
 #include "stats.h"
 #include "store_shared.h"
+#include "visitors.h"
 #include "volume.h"
 
 namespace kvtier {
 
 // One directory at work: does the reads and writes that the store hands it, and makes what was
 // written durable from a thread of its own. Thread-safe.
-class Lane : private TaskRunner {
+class Lane : private TaskRunner, private CommitWork {
  public:
+  // Whoever lets go of it last, does not wait for a disk that hangs: then a thread of its own does.
+  static std::shared_ptr<Lane> Start(std::shared_ptr<StoreShared> shared, std::size_t self,
+                                     std::unique_ptr<Volume> volume);
   Lane(std::shared_ptr<StoreShared> shared, std::size_t self, std::unique_ptr<Volume> volume);
   ~Lane() override;
 
@@ -40,34 +43,42 @@ class Lane : private TaskRunner {
   std::size_t reads_queued() const { return scheduler_->reads_queued(); }
   std::size_t writes_queued() const { return scheduler_->writes_queued(); }
 
-  bool reads_in_use() const { return !reads_.is_open(); }
+  bool reads_in_use() const { return health_.reads_in_use(); }
   // Also false while reads are out of use.
-  bool writes_in_use() const { return reads_in_use() && !writes_.is_open(); }
-  // Why reads or writes are out of use; empty when both are in use.
-  std::string OutOfUseReason() const;
+  bool writes_in_use() const { return health_.writes_in_use(); }
+
+  // Expires when the lane is gone, threads and all.
+  std::weak_ptr<const void> lifetime() const { return lifetime_; }
 
   // True once the path is found to lead elsewhere. Then the lane is out of use for good.
   bool is_lost() const { return is_lost_; }
 
   // Makes everything written so far durable. The sentence of the first failure since the last
-  // Flush, if there was one. Does not wait for a disk that does not answer.
-  std::optional<std::string> Flush();
+  // Flush that had ended before, if there was one. Does not wait for a disk that does not answer.
+  std::optional<std::string> Flush() { return committer_.Flush(); }
 
   // Cancels what is queued; then ends what runs, flushes, and stops the threads.
   void BeginStop();
   // After BeginStop. False if that has not ended by `deadline`: the disk hangs. Then the lane must
   // be kept until it does.
-  bool WaitStopped(Clock::time_point deadline);
+  bool WaitStopped(Clock::time_point deadline) { return committer_.WaitStopped(deadline); }
+  // Once it has stopped: why what was written last is not durable.
+  const std::optional<std::string>& last_failure() const { return committer_.last_failure(); }
 
   DirectoryStats Stats() const;
 
  private:
-  class Visit;
-
   void Run(const ReadTask& task, SlotIo& io) override;
   void Run(const WriteTask& task, SlotIo& io) override;
   void Fail(const ReadTask& task, Status status) override;
   void Fail(const WriteTask& task, Status status) override;
+
+  bool TakesWrites() const override { return writes_in_use(); }
+  IoStatus Commit() override;
+  IoStatus Probe() override;
+  void Look(bool is_idle) override;
+  void WaitForRest() override;
+  IoStatus CommitLast() override;
 
   SlotIo MakeIo() { return {volume_->segments(), volume_->superblock().uuid}; }
   SlotHeader Expect(const Key& key, const Placement& placement) const;
@@ -77,14 +88,9 @@ class Lane : private TaskRunner {
   SlotHeader MakeHeader(const WriteTask& task);
   Status CountFailedWrite(const IoStatus& written);
   void CountIoError();
-  void WakeCommitter();
   void EndWrite(const WriteTask& task, Status status);
   Status WritePage(const WriteTask& task, SlotIo& io);
-  bool CommitOnce();
-  void CommitLoop();
-  void CommitLast();
-  std::string NotDurable(const std::string& why) const;
-  bool IsFlushWanted() const { return flush_done_ < flush_wanted_; }
+  bool TransferHangs(Clock::time_point now) const;
 
   void ReadFailed(const std::string& why);
   void WriteFailed(const std::string& why);
@@ -92,37 +98,22 @@ class Lane : private TaskRunner {
   // Looks whether the directory is still at its path.
   void CheckPresent();
   void MarkTime();
-  // Tries a directory that is out of use, and takes it back when it works.
-  void Probe();
-  std::string Describe(const char* what, const std::string& why) const;
 
+  const std::shared_ptr<const void> lifetime_ = std::make_shared<char>();  // the last to go
   const std::shared_ptr<StoreShared> owned_;
   StoreShared& shared_;
   const std::size_t self_;
   const std::unique_ptr<Volume> volume_;
   SlotSource slots_;
 
-  Breaker reads_;
-  Breaker writes_;
+  Health health_;
   std::atomic<std::uint64_t> io_errors_{0};
 
   std::atomic<bool> is_lost_{false};
 
-  // When the committer began with the disk; 0: it is not at it.
-  std::atomic<Clock::rep> committing_since_{0};
-
-  mutable std::mutex wake_mutex_;  // guards the next seven
-  std::condition_variable wake_;
-  bool written_ = false;
-  bool stopping_ = false;
-  bool stopped_ = false;
-  bool commit_hangs_ = false;
-  int visitors_ = 0;  // scrubs at work
-  std::uint64_t flush_wanted_ = 0, flush_done_ = 0;
-  std::optional<std::string> commit_failure_;
-
+  Visitors visitors_;  // scrubs at work
   std::unique_ptr<Scheduler> scheduler_;
-  std::thread committer_;
+  Committer committer_;
 };
 
 }  // namespace kvtier

@@ -1,5 +1,9 @@
 #include "open_directory.h"
 
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <filesystem>
 #include <utility>
 
 #include "error.h"
@@ -17,7 +21,22 @@ void ValidateDirectory(const DirectorySpec& spec, const PageGeometry& pages) {
                    std::to_string(CapacityFor(1, slot_bytes)) + " bytes at least");
 }
 
+DiskId DiskAt(const std::string& path) {
+  std::filesystem::path at(path);
+  struct stat found{};
+  while (::stat(at.c_str(), &found) != 0) {
+    const bool is_missing = errno == ENOENT || errno == ENOTDIR;
+    if (!is_missing || at == at.parent_path()) IoStatus(errno).Throw("look at " + path);
+    at = at.parent_path();
+  }
+  return found.st_dev;
+}
+
 namespace {
+
+[[noreturn]] void ThrowGone(const std::string& path) {
+  throw DiskFailed("the directory that was at " + path + " is gone: mount its disk there again");
+}
 
 // A mount that is gone leaves an empty directory of the file system below it: nothing is to be
 // written there.
@@ -26,24 +45,44 @@ void RequireSame(Device& device, const std::string& path, const Uuid& expected) 
   std::unique_ptr<File> file;
   IoStatus status = device.Open(kSuperblockName, Access::kBuffered, false, file);
   if (status.ok()) status = ReadAll(*file, std::as_writable_bytes(std::span(&found, 1)), 0);
-  if (status.ok() && found.uuid == expected) return;
-  throw DiskFailed("the directory that was at " + path + " is gone: mount its disk there again");
+  if (status.error() == ENOENT || (status.ok() && found.uuid != expected)) ThrowGone(path);
+  if (!status.ok()) status.Throw("read " + path + "/" + kSuperblockName);
 }
 
-}  // namespace
+std::unique_ptr<Device> OpenDevice(const std::string& path, const StoreOptions& options) {
+  if (options.open_device) return options.open_device(path);
+  return OpenPosixDevice(path, options.EngineInUse());
+}
 
-OpenedDirectory OpenDirectory(const DirectorySpec& spec, const PageGeometry& pages,
-                              const StoreOptions& options, const std::optional<Uuid>& expected) {
-  if (!expected) MakeDirectory(spec.path);
-  auto device = options.open_device ? options.open_device(spec.path)
-                                    : OpenPosixDevice(spec.path, options.EngineInUse());
-  if (expected) RequireSame(*device, spec.path, *expected);
+OpenedDirectory OpenOn(std::unique_ptr<Device> device, const DirectorySpec& spec,
+                       const PageGeometry& pages, const StoreOptions& options) {
   auto lock = std::make_unique<OwnerLock>(spec.path);
+  // The lock was taken by path: it has to be that of what was opened.
+  if (device->CheckPresent().error() == IoStatus::kGone) ThrowGone(spec.path);
   OpenedDirectory opened;
   opened.volume =
       std::make_unique<Volume>(spec, pages, std::move(device), std::move(lock), options.unix_now);
   opened.pages = opened.volume->Recover();
   return opened;
+}
+
+}  // namespace
+
+OpenedDirectory OpenDirectory(const DirectorySpec& spec, const PageGeometry& pages,
+                              const StoreOptions& options, const OnDisk& where) {
+  if (DiskAt(spec.path) != where.disk) {
+    throw DiskFailed("at " + spec.path +
+                     " there is another file system than at first: mount its disk there again");
+  }
+  MakeDirectory(spec.path);
+  return OpenOn(OpenDevice(spec.path, options), spec, pages, options);
+}
+
+OpenedDirectory OpenDirectory(const DirectorySpec& spec, const PageGeometry& pages,
+                              const StoreOptions& options, const Uuid& expected) {
+  auto device = OpenDevice(spec.path, options);
+  RequireSame(*device, spec.path, expected);
+  return OpenOn(std::move(device), spec, pages, options);
 }
 
 }  // namespace kvtier

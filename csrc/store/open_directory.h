@@ -2,7 +2,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,10 +20,21 @@ struct OpenedDirectory {
 // Throws StoreError when no store of such pages can be there at all.
 void ValidateDirectory(const DirectorySpec& spec, const PageGeometry& pages);
 
-// Opens or creates one directory of a store; with `expected`, opens just that one. Throws
-// DiskFailed when its disk is at fault, else StoreError: somebody has to choose or mend something.
+// The file system that a path is on, or will be.
+using DiskId = std::uint64_t;
+// Throws as OpenDirectory does.
+DiskId DiskAt(const std::string& path);
+
+struct OnDisk {
+  DiskId disk;
+};
+
+// Opens or creates one directory of a store, on just this disk; or opens just the one of this uuid.
+// Throws DiskFailed when its disk is at fault, else StoreError: somebody has to choose or mend
+// something.
 OpenedDirectory OpenDirectory(const DirectorySpec& spec, const PageGeometry& pages,
-                              const StoreOptions& options,
-                              const std::optional<Uuid>& expected = std::nullopt);
+                              const StoreOptions& options, const OnDisk& where);
+OpenedDirectory OpenDirectory(const DirectorySpec& spec, const PageGeometry& pages,
+                              const StoreOptions& options, const Uuid& expected);
 
 }  // namespace kvtier

@@ -1,8 +1,9 @@
 #include "opener.h"
 
 #include <algorithm>
+#include <condition_variable>
+#include <mutex>
 #include <new>
-#include <optional>
 #include <utility>
 
 #include "error.h"
@@ -10,18 +11,17 @@
 namespace kvtier {
 namespace {
 
-using Time = std::chrono::steady_clock::time_point;
-
 constexpr int kDoublingsMax = 5;
 
 }  // namespace
 
 // Outlives the Opener when its thread hangs.
 struct Opener::Shared {
-  Shared(Open with, std::chrono::nanoseconds after, std::string reason)
-      : open(std::move(with)), retry_after(after), why(std::move(reason)) {}
+  Shared(Open with, Take to, std::chrono::nanoseconds after, std::string reason)
+      : open(std::move(with)), take(std::move(to)), retry_after(after), why(std::move(reason)) {}
 
-  const Open open;
+  Open open;  // these two are the thread's own
+  Take take;
   const std::chrono::nanoseconds retry_after;
 
   mutable std::mutex mutex;  // guards all that follows
@@ -29,17 +29,24 @@ struct Opener::Shared {
   State state = State::kFirstTry;
   std::exception_ptr error;
   std::string why;
-  std::optional<OpenedDirectory> opened;
-  Take take;
   bool stopping = false;
   bool ended = false;
 
-  // What was opened and not delivered.
-  std::optional<OpenedDirectory> BeginStop() {
+  void BeginStop() {
     const std::lock_guard lock(mutex);
     stopping = true;
     changed.notify_all();
-    return std::exchange(opened, std::nullopt);
+  }
+
+  bool IsStopping() const {
+    const std::lock_guard lock(mutex);
+    return stopping;
+  }
+
+  void Become(State next) {
+    const std::lock_guard lock(mutex);
+    state = next;
+    changed.notify_all();
   }
 
   void Fail(State failure, const std::string& sentence) {
@@ -50,63 +57,51 @@ struct Opener::Shared {
     changed.notify_all();
   }
 
-  // In the opener's thread, where nobody catches what is thrown for want of memory or threads.
-  void Deliver(OpenedDirectory directory) {
-    try {
-      take(std::move(directory));
-    } catch (const std::exception& failure) {
-      Fail(State::kRefused, failure.what());
-    }
-  }
-
   void TryOnce() {
     try {
       OpenedDirectory directory = open();
-      const std::lock_guard lock(mutex);
-      if (stopping) return;
-      opened = std::move(directory);
-      state = State::kOpened;
-      changed.notify_all();
+      if (IsStopping()) return;
+      take(std::move(directory));
+      Become(State::kOpened);
     } catch (const DiskFailed& failure) {
       Fail(State::kFailed, failure.what());
-    } catch (const StoreError& refusal) {
-      Fail(State::kRefused, refusal.what());
     } catch (const std::bad_alloc&) {
       Fail(State::kRefused, "there is no memory to open it");
+    } catch (const std::exception& refusal) {
+      Fail(State::kRefused, refusal.what());
     }
+  }
+
+  void Run() {
+    std::unique_lock lock(mutex);
+    for (int tries = 0; !stopping && state != State::kOpened; ++tries) {
+      lock.unlock();
+      TryOnce();
+      lock.lock();
+      if (state == State::kOpened) break;
+      const auto pause = retry_after * (1 << std::min(tries, kDoublingsMax));
+      changed.wait_for(lock, pause, [&] { return stopping; });
+    }
+    // What they hold may be a lane that is being waited for.
+    lock.unlock();
+    open = nullptr;
+    take = nullptr;
+    lock.lock();
+    ended = true;
+    changed.notify_all();
   }
 };
 
-Opener::Opener(Open open, std::chrono::nanoseconds retry_after, const std::string& why)
-    : shared_(std::make_shared<Shared>(std::move(open), retry_after, why)),
-      thread_([shared = shared_] { Run(shared); }) {}
+Opener::Opener(Open open, Take take, std::chrono::nanoseconds retry_after, const std::string& why)
+    : shared_(std::make_shared<Shared>(std::move(open), std::move(take), retry_after, why)),
+      thread_([shared = shared_] { shared->Run(); }) {}
 
 Opener::~Opener() {
-  (void)shared_->BeginStop();
+  shared_->BeginStop();
   if (thread_.joinable()) thread_.join();
 }
 
-void Opener::Run(const std::shared_ptr<Shared>& shared) {
-  std::unique_lock lock(shared->mutex);
-  for (int tries = 0; !shared->stopping; ++tries) {
-    lock.unlock();
-    shared->TryOnce();
-    lock.lock();
-    if (shared->state == State::kOpened) break;
-    const auto pause = shared->retry_after * (1 << std::min(tries, kDoublingsMax));
-    shared->changed.wait_for(lock, pause, [&] { return shared->stopping; });
-  }
-  shared->changed.wait(lock, [&] { return !shared->opened || shared->take; });
-  if (auto directory = std::exchange(shared->opened, std::nullopt)) {
-    lock.unlock();
-    shared->Deliver(std::move(*directory));
-    lock.lock();
-  }
-  shared->ended = true;
-  shared->changed.notify_all();
-}
-
-Opener::State Opener::WaitForFirstTry(Time deadline) {
+Opener::State Opener::WaitForFirstTry(Clock::time_point deadline) {
   std::unique_lock lock(shared_->mutex);
   shared_->changed.wait_until(lock, deadline,
                               [this] { return shared_->state != State::kFirstTry; });
@@ -123,19 +118,8 @@ std::string Opener::WhyNotOpen() const {
   return shared_->state == State::kOpened ? "" : shared_->why;
 }
 
-void Opener::DeliverTo(Take take) {
-  std::optional<OpenedDirectory> directory;
-  {
-    const std::lock_guard lock(shared_->mutex);
-    directory = std::exchange(shared_->opened, std::nullopt);
-    if (!directory) shared_->take = std::move(take);
-    shared_->changed.notify_all();
-  }
-  if (directory) take(std::move(*directory));
-}
-
-void Opener::Stop(Time deadline) {
-  const auto unwanted = shared_->BeginStop();
+void Opener::Stop(Clock::time_point deadline) {
+  shared_->BeginStop();
   std::unique_lock lock(shared_->mutex);
   const bool ended = shared_->changed.wait_until(lock, deadline, [this] { return shared_->ended; });
   lock.unlock();
@@ -145,6 +129,11 @@ void Opener::Stop(Time deadline) {
   } else {
     thread_.detach();
   }
+}
+
+bool Opener::HasEnded() const {
+  const std::lock_guard lock(shared_->mutex);
+  return shared_->ended;
 }
 
 }  // namespace kvtier

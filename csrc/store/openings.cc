@@ -8,7 +8,10 @@
 namespace kvtier {
 namespace {
 
-// The directory joins the store. From any thread.
+constexpr const char* kGoneSentence =
+    "the directory that was there is gone: mount its disk there again";
+
+// The directory joins the store. In the opener's thread.
 void Join(const std::shared_ptr<StoreShared>& shared, const std::shared_ptr<Lanes>& lanes,
           std::size_t directory, OpenedDirectory opened) {
   // Writes that a crash kept from the journal had numbers as well; none of them comes again.
@@ -21,13 +24,18 @@ void Join(const std::shared_ptr<StoreShared>& shared, const std::shared_ptr<Lane
   constexpr std::size_t kStretch = 4096;
   const std::uint64_t slots = opened.volume->segments().slots_allocated();
   std::span<const JournalRecord> left(opened.pages.puts);
-  do {
-    const auto stretch = left.first(std::min(kStretch, left.size()));
-    shared->catalog.Restore(directory, slots, stretch);
-    left = left.subspan(stretch.size());
-  } while (!left.empty());
-  shared->catalog.FinishRestore(directory);
-  lanes->Add(directory, std::make_shared<Lane>(shared, directory, std::move(opened.volume)));
+  try {
+    do {
+      const auto stretch = left.first(std::min(kStretch, left.size()));
+      shared->catalog.Restore(directory, slots, stretch);
+      left = left.subspan(stretch.size());
+    } while (!left.empty());
+    shared->catalog.FinishRestore(directory);
+    lanes->Add(directory, Lane::Start(shared, directory, std::move(opened.volume)));
+  } catch (...) {  // no memory, or no threads
+    shared->catalog.Withdraw(directory);
+    throw;
+  }
   shared->catalog.SetAvailable(directory, true);
 }
 
@@ -39,18 +47,29 @@ Openings::Openings(std::vector<DirectorySpec> directories, std::shared_ptr<Store
 
 void Openings::Begin() {
   const auto deadline = Clock::now() + Seconds(shared_->options.open_timeout_s);
-  for (const DirectorySpec& spec : directories_) {
-    openers_.push_back(std::make_unique<Opener>(
-        [spec, shared = shared_] { return OpenDirectory(spec, shared->pages, shared->options); },
-        RetryAfter(), "it is still being opened"));
-  }
   try {
+    for (std::size_t i = 0; i < directories_.size(); ++i) openers_.push_back(FirstOpener(i));
     Require(deadline);
-    for (std::size_t i = 0; i < openers_.size(); ++i) openers_[i]->DeliverTo(JoinAs(i));
   } catch (...) {
-    for (const auto& opener : openers_) opener->Stop(Clock::now());
+    Stop(deadline);
+    for (const auto& lane : lanes_->TakeAll()) {
+      if (!lane) continue;
+      lane->BeginStop();
+      (void)lane->WaitStopped(std::max(deadline, Clock::now()));
+    }
     throw;
   }
+}
+
+std::unique_ptr<Opener> Openings::FirstOpener(std::size_t directory) const {
+  // A directory is made on the disk that is there at the first try, and on no other: what lies
+  // below a mount is not ours.
+  auto open = [spec = directories_[directory], shared = shared_,
+               disk = std::optional<DiskId>()]() mutable {
+    if (!disk) disk = DiskAt(spec.path);
+    return OpenDirectory(spec, shared->pages, shared->options, OnDisk{*disk});
+  };
+  return OpenerFor(directory, std::move(open), "it is still being opened");
 }
 
 void Openings::Again(std::size_t directory, std::shared_ptr<Lane> lane) {
@@ -67,21 +86,34 @@ void Openings::Again(std::size_t directory, std::shared_ptr<Lane> lane) {
     }
     return OpenDirectory(spec, shared->pages, shared->options, uuid);
   };
-  auto opener =
-      std::make_unique<Opener>(std::move(open), RetryAfter(),
-                               "the directory that was there is gone: mount its disk there again");
-  opener->DeliverTo(JoinAs(directory));
+  auto opener = OpenerFor(directory, std::move(open), kGoneSentence);
   const std::lock_guard lock(mutex_);
   openers_[directory] = std::move(opener);
 }
 
+std::unique_ptr<Opener> Openings::OpenerFor(std::size_t directory, Opener::Open open,
+                                            const std::string& why) const {
+  return std::make_unique<Opener>(
+      std::move(open),
+      [shared = shared_, lanes = lanes_, directory](OpenedDirectory opened) {
+        Join(shared, lanes, directory, std::move(opened));
+      },
+      Seconds(shared_->options.probe_interval_s), why);
+}
+
 std::string Openings::WhyNotOpen(std::size_t directory) const {
   const std::lock_guard lock(mutex_);
-  return openers_[directory]->WhyNotOpen();
+  const std::string why = openers_[directory]->WhyNotOpen();
+  return why.empty() ? kGoneSentence : why;
 }
 
 void Openings::Stop(Clock::time_point deadline) {
   for (const auto& opener : openers_) opener->Stop(deadline);
+}
+
+bool Openings::IsAtWork(std::size_t directory) const {
+  const std::lock_guard lock(mutex_);
+  return !openers_[directory]->HasEnded();
 }
 
 void Openings::Require(Clock::time_point deadline) const {
@@ -97,16 +129,6 @@ void Openings::Require(Clock::time_point deadline) const {
     }
   }
   if (!any_hope) failed->Rethrow();
-}
-
-std::chrono::nanoseconds Openings::RetryAfter() const {
-  return Seconds(shared_->options.probe_interval_s);
-}
-
-Opener::Take Openings::JoinAs(std::size_t directory) const {
-  return [shared = shared_, lanes = lanes_, directory](OpenedDirectory opened) {
-    Join(shared, lanes, directory, std::move(opened));
-  };
 }
 
 }  // namespace kvtier

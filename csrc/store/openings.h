@@ -1,12 +1,12 @@
 #pragma once
 
-#include <chrono>
 #include <cstddef>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
 
+#include "clock.h"
 #include "lanes.h"
 #include "opener.h"
 #include "options.h"
@@ -22,20 +22,24 @@ class Openings {
            std::shared_ptr<Lanes> lanes);
 
   // Returns when all are open, or at the time limit for it without those that hang or fail: they
-  // join later. Throws StoreError when somebody has to mend something, or none can be opened.
+  // join later. Throws StoreError when somebody has to mend something, or none can be opened; then
+  // all are let go of, but one that hangs.
   void Begin();
   // Of a directory that is gone: its pages are forgotten, and it is waited for.
   void Again(std::size_t directory, std::shared_ptr<Lane> lane);
-  // A sentence; empty when the directory is open.
+  // Of one without a lane.
   std::string WhyNotOpen(std::size_t directory) const;
   // No directory joins after it. One that hangs by `deadline` is left to end by itself.
-  void Stop(std::chrono::steady_clock::time_point deadline);
+  void Stop(Clock::time_point deadline);
+  // After Stop: whether the directory is still being worked on.
+  bool IsAtWork(std::size_t directory) const;
 
  private:
+  std::unique_ptr<Opener> FirstOpener(std::size_t directory) const;
+  std::unique_ptr<Opener> OpenerFor(std::size_t directory, Opener::Open open,
+                                    const std::string& why) const;
   // Throws what keeps the store from being opened.
-  void Require(std::chrono::steady_clock::time_point deadline) const;
-  std::chrono::nanoseconds RetryAfter() const;
-  Opener::Take JoinAs(std::size_t directory) const;
+  void Require(Clock::time_point deadline) const;
 
   const std::vector<DirectorySpec> directories_;
   const std::shared_ptr<StoreShared> shared_;

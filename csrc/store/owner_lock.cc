@@ -1,6 +1,7 @@
 #include "owner_lock.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/file.h>
 #include <unistd.h>
 
@@ -9,6 +10,8 @@
 #include <chrono>
 #include <ctime>
 #include <fstream>
+#include <mutex>
+#include <set>
 #include <thread>
 
 #include "device.h"
@@ -54,6 +57,47 @@ bool TakeLock(int fd) {
 
 }  // namespace
 
+// The locks of this process. A forked child closes its copies of their descriptors, which would
+// keep them held for as long as it lives.
+class OwnerLock::Registry {
+ public:
+  static Registry& Get() {
+    // Never destroyed: locks may outlive the static objects of this library.
+    static Registry& registry = *new Registry;
+    return registry;
+  }
+
+  void Add(OwnerLock& lock) {
+    const std::lock_guard guard(mutex_);
+    locks_.insert(&lock);
+  }
+
+  void Close(OwnerLock& lock) {
+    const std::lock_guard guard(mutex_);
+    locks_.erase(&lock);
+    if (lock.fd_ >= 0) ::close(lock.fd_);
+    lock.fd_ = -1;
+  }
+
+ private:
+  Registry() {
+    ::pthread_atfork([] { Get().mutex_.lock(); }, [] { Get().mutex_.unlock(); },
+                     [] { Get().BecomeChild(); });
+  }
+
+  void BecomeChild() {
+    for (OwnerLock* lock : locks_) {
+      ::close(lock->fd_);
+      lock->fd_ = -1;
+    }
+    locks_.clear();
+    mutex_.unlock();
+  }
+
+  std::mutex mutex_;
+  std::set<OwnerLock*> locks_;  // guarded by mutex_
+};
+
 std::string OwnerLock::HolderOf(const std::string& directory) {
   const std::string path = directory + "/" + kLockName;
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
@@ -68,10 +112,11 @@ OwnerLock::OwnerLock(const std::string& directory) {
   const std::string path = directory + "/" + kLockName;
   fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
   if (fd_ < 0) IoStatus(errno).Throw("open " + path);
+  Registry::Get().Add(*this);
   if (!TakeLock(fd_)) {
     const int error = errno;
     const std::string holder = ReadHolder(fd_);
-    ::close(fd_);
+    Close();
     if (error == EWOULDBLOCK) {
       throw StoreError("the store " + directory + " is in use by " + holder);
     }
@@ -83,13 +128,8 @@ OwnerLock::OwnerLock(const std::string& directory) {
   (void)written;  // a full disk: the lock holds all the same, only nameless
 }
 
-OwnerLock::~OwnerLock() {
-  if (fd_ >= 0) ::close(fd_);
-}
+OwnerLock::~OwnerLock() { Close(); }
 
-void OwnerLock::ForgetInChild() {
-  ::close(fd_);
-  fd_ = -1;
-}
+void OwnerLock::Close() { Registry::Get().Close(*this); }
 
 }  // namespace kvtier

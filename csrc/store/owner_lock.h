@@ -5,7 +5,7 @@
 namespace kvtier {
 
 // Ownership of a directory, held for the life of this object: one process at a time. Let go of by
-// the kernel when the process dies, however it dies.
+// the kernel when the process dies, however it dies. A forked child does not have it.
 class OwnerLock {
  public:
   // Throws StoreError that names the holder when another store has the directory.
@@ -17,10 +17,11 @@ class OwnerLock {
   // The process that has the directory, in words; empty when none has. Takes the lock for a moment.
   static std::string HolderOf(const std::string& directory);
 
-  // In a child after fork: gives up the copy of the descriptor that keeps the parent's lock alive.
-  void ForgetInChild();
-
  private:
+  class Registry;
+
+  void Close();
+
   int fd_ = -1;
 };
 

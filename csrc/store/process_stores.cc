@@ -16,7 +16,7 @@ ProcessStores& ProcessStores::Get() {
 ProcessStores::ProcessStores() {
   ::pthread_atfork([] { Get().mutex_.lock(); }, [] { Get().mutex_.unlock(); },
                    [] {
-                     Get().ForgetInChild();
+                     Get().stores_.clear();
                      Get().mutex_.unlock();
                    });
 }
@@ -42,13 +42,6 @@ void ProcessStores::CloseAll() {
       // A disk that hangs: the others are closed all the same.
     }
   }
-}
-
-void ProcessStores::ForgetInChild() {
-  for (const auto& weak : stores_) {
-    if (const auto store = weak.lock()) store->ForgetInChild();
-  }
-  stores_.clear();
 }
 
 }  // namespace kvtier

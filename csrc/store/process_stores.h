@@ -8,8 +8,7 @@ namespace kvtier {
 
 class Store;
 
-// The open stores of this process: closed at its exit, and told of a fork, whose child has none of
-// their threads and must not keep their locks.
+// The open stores of this process: closed at its exit. A forked child has none.
 class ProcessStores {
  public:
   static ProcessStores& Get();
@@ -19,7 +18,6 @@ class ProcessStores {
 
  private:
   ProcessStores();
-  void ForgetInChild();
 
   std::mutex mutex_;
   std::vector<std::weak_ptr<Store>> stores_;  // guarded by mutex_

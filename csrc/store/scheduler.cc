@@ -9,8 +9,14 @@ namespace kvtier {
 Scheduler::Scheduler(TaskRunner& runner, const SchedulerLimits& limits,
                      const std::function<SlotIo()>& make_io)
     : runner_(runner), limits_(limits) {
-  for (int i = 0; i < limits.reads + limits.writes; ++i) {
-    threads_.emplace_back([this, io = make_io()]() mutable { Work(std::move(io)); });
+  try {
+    for (int i = 0; i < limits.reads + limits.writes; ++i) {
+      threads_.emplace_back([this, io = make_io()]() mutable { Work(std::move(io)); });
+    }
+  } catch (...) {  // those that there are have to end before they are destroyed
+    BeginStop();
+    Join();
+    throw;
   }
 }
 
@@ -89,12 +95,22 @@ void Scheduler::Join() {
 
 std::size_t Scheduler::reads_queued() const {
   const std::lock_guard lock(mutex_);
-  return reads_.size() + static_cast<std::size_t>(reads_running_);
+  return reads_.size() + static_cast<std::size_t>(reads_running_.running());
 }
 
 std::size_t Scheduler::writes_queued() const {
   const std::lock_guard lock(mutex_);
-  return writes_.size() + static_cast<std::size_t>(writes_running_);
+  return writes_.size() + static_cast<std::size_t>(writes_running_.running());
+}
+
+double Scheduler::reads_busy_s() const {
+  const std::lock_guard lock(mutex_);
+  return reads_running_.seconds();
+}
+
+double Scheduler::writes_busy_s() const {
+  const std::lock_guard lock(mutex_);
+  return writes_running_.seconds();
 }
 
 void Scheduler::Work(SlotIo io) {
@@ -117,7 +133,7 @@ void Scheduler::RunRead(std::unique_lock<std::mutex>& lock, SlotIo& io) {
   reads_.pop_front();
   const auto now = Clock::now();
   const auto since = running_since_.insert(now);
-  ++reads_running_;
+  reads_running_.Begin();
   lock.unlock();
   if (task.deadline <= now) {
     runner_.Fail(task, Status::kTimedOut);
@@ -125,7 +141,7 @@ void Scheduler::RunRead(std::unique_lock<std::mutex>& lock, SlotIo& io) {
     runner_.Run(task, io);
   }
   lock.lock();
-  --reads_running_;
+  reads_running_.End();
   running_since_.erase(since);
 }
 
@@ -133,11 +149,11 @@ void Scheduler::RunWrite(std::unique_lock<std::mutex>& lock, SlotIo& io) {
   const WriteTask task = std::move(writes_.front());
   writes_.pop_front();
   const auto since = running_since_.insert(Clock::now());
-  ++writes_running_;
+  writes_running_.Begin();
   lock.unlock();
   runner_.Run(task, io);
   lock.lock();
-  --writes_running_;
+  writes_running_.End();
   running_since_.erase(since);
 }
 

@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "busy_time.h"
 #include "catalog.h"
 #include "clock.h"
 #include "slot_io.h"
@@ -76,13 +77,16 @@ class Scheduler {
   // Queued or running.
   std::size_t reads_queued() const;
   std::size_t writes_queued() const;
+  // Seconds in which at least one of them ran.
+  double reads_busy_s() const;
+  double writes_busy_s() const;
 
  private:
   template <typename Task>
   void FailAll(std::deque<Task>& queue, Status status);
   void Work(SlotIo io);
-  bool ReadReady() const { return !reads_.empty() && reads_running_ < limits_.reads; }
-  bool WriteReady() const { return !writes_.empty() && writes_running_ < limits_.writes; }
+  bool ReadReady() const { return !reads_.empty() && reads_running_.running() < limits_.reads; }
+  bool WriteReady() const { return !writes_.empty() && writes_running_.running() < limits_.writes; }
   void RunRead(std::unique_lock<std::mutex>& lock, SlotIo& io);
   void RunWrite(std::unique_lock<std::mutex>& lock, SlotIo& io);
 
@@ -92,8 +96,8 @@ class Scheduler {
   std::condition_variable work_;
   std::deque<ReadTask> reads_;  // these six are guarded by mutex_
   std::deque<WriteTask> writes_;
-  int reads_running_ = 0;
-  int writes_running_ = 0;
+  BusyTime reads_running_;
+  BusyTime writes_running_;
   std::multiset<Clock::time_point> running_since_;
   bool stopping_ = false;
   std::vector<std::thread> threads_;

@@ -109,10 +109,9 @@ bool Segments::CanKeepAny() {
 IoStatus Segments::KeepOnly(std::vector<std::uint32_t> slots) {
   end_ = slots.empty() ? 0 : std::uint64_t{slots.back()} + 1;
   if (const IoStatus status = CutAfter(end_); !status.ok()) return status;
-  const bool punches = AllocatedBytes() > slots.size() * geometry_.slot_bytes;
   std::uint64_t next = 0;
   for (const std::uint32_t place : slots) {
-    const IoStatus status = punches ? PunchPlaces(next, place) : IoStatus();
+    const IoStatus status = PunchPlaces(next, place);
     if (!status.ok()) return status;
     for (; next < place; ++next) holes_.push_back(static_cast<std::uint32_t>(next));
     ++next;

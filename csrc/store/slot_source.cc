@@ -27,10 +27,8 @@ std::optional<std::uint64_t> SlotSource::Grow() {
   if (segments.slots_allocated() == segments.slots_max()) return std::nullopt;
   const Clock::time_point now = Clock::now();
   if (now < grow_again_) return std::nullopt;
-  if (!volume_.Grow(reserve_bytes_).ok()) {
-    grow_again_ = now + kGrowPause;
-    return std::nullopt;
-  }
+  // What fails midway may have added some.
+  if (!volume_.Grow(reserve_bytes_).ok()) grow_again_ = now + kGrowPause;
   catalog_.SetAllocated(self_, segments.slots_allocated());
   return catalog_.TakeFree(self_);
 }

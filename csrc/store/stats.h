@@ -35,6 +35,10 @@ struct DirectoryStats {
   std::uint64_t io_errors = 0;
   std::uint64_t reads_queued = 0;
   std::uint64_t writes_queued = 0;
+  // Seconds since open in which a read (a write) of a page ran: what it moved over this is its
+  // rate.
+  double reads_busy_s = 0;
+  double writes_busy_s = 0;
 };
 
 // A whole store: counters since open, and gauges. Sums over the directories where those have the

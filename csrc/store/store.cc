@@ -54,11 +54,6 @@ std::vector<DirectorySpec> WithFullPaths(std::vector<DirectorySpec> directories)
   return directories;
 }
 
-// Threads that hang in a disk use what a lane has: it goes when they have ended.
-void LetGoLater(std::shared_ptr<Lane> lane) {
-  std::thread([lane = std::move(lane)]() mutable { lane.reset(); }).detach();
-}
-
 }  // namespace
 
 std::shared_ptr<Store> Store::Open(const std::vector<DirectorySpec>& directories,
@@ -220,6 +215,10 @@ void Store::Flush() {
     const auto failure = lane ? lane->Flush() : std::nullopt;
     if (failure) failures += (failures.empty() ? "" : "; ") + *failure;
   }
+  for (const std::size_t lost : lanes_->Lost()) {
+    failures += (failures.empty() ? "" : "; ") + directories_[lost].path +
+                " is gone, and with it what was not durable there";
+  }
   if (!failures.empty()) throw StoreError(failures);
 }
 
@@ -263,7 +262,23 @@ DirectoryStats Store::StatsOf(std::size_t directory) const {
 void Store::Close() {
   if (process_ != ::getpid()) return;
   const std::lock_guard closing(close_mutex_);
-  if (closed_.exchange(true)) return;
+  std::string failures;
+  if (!closed_.exchange(true)) failures = StopAll();
+  std::string hanging;
+  for (std::size_t i = 0; i < directories_.size(); ++i) {
+    if (!openings_->IsAtWork(i) && !lanes_->HasLeft(i)) continue;
+    hanging += (hanging.empty() ? "" : ", ") + directories_[i].path;
+  }
+  if (!hanging.empty()) {
+    failures += (failures.empty() ? "" : "; ") + ("the disk of " + hanging) +
+                " does not answer: requests that run there keep their memory, and this process "
+                "the directory, until it does";
+  }
+  if (!failures.empty()) throw StoreError(failures);
+}
+
+// What could not be made durable, in words.
+std::string Store::StopAll() {
   const auto deadline = Clock::now() + Seconds(shared_->options.close_timeout_s);
   StopMonitor();
   auto lanes = lanes_->TakeAll();
@@ -271,16 +286,16 @@ void Store::Close() {
     if (lane) lane->BeginStop();
   }
   openings_->Stop(deadline);
-  std::string hanging;
+  std::string failures;
   for (std::size_t i = 0; i < lanes.size(); ++i) {
-    if (!lanes[i] || lanes[i]->WaitStopped(deadline)) continue;
-    hanging += (hanging.empty() ? "" : ", ") + directories_[i].path;
-    LetGoLater(std::move(lanes[i]));
+    if (!lanes[i]) continue;
+    if (!lanes[i]->WaitStopped(deadline)) {
+      lanes_->Leave(i, *lanes[i]);
+    } else if (const auto failure = lanes[i]->last_failure()) {
+      failures += (failures.empty() ? "" : "; ") + *failure;
+    }
   }
-  if (hanging.empty()) return;
-  throw StoreError("the disk of " + hanging +
-                   " does not answer: requests that run there keep their memory, and this process "
-                   "the directory, until it does");
+  return failures;
 }
 
 void Store::StopMonitor() {
@@ -295,13 +310,6 @@ void Store::StopMonitor() {
 
 void Store::CloseAll() { ProcessStores::Get().CloseAll(); }
 
-void Store::ForgetInChild() {
-  for (const auto& lane : lanes_->InChild()) {
-    OwnerLock* lock = lane ? lane->volume().lock() : nullptr;
-    if (lock != nullptr) lock->ForgetInChild();
-  }
-}
-
 // A fraction of the shortest limit: deadlines and stalls are noticed that much late at most.
 void Store::Monitor() {
   const StoreOptions& options = shared_->options;
@@ -314,9 +322,18 @@ void Store::Monitor() {
     for (std::size_t i = 0; i < directories_.size(); ++i) {
       const auto lane = lanes_->At(i);
       if (lane) lane->Watch(Clock::now());
-      if (lane && lane->is_lost()) openings_->Again(i, lanes_->Take(i));
+      if (lane && lane->is_lost()) WaitFor(i);
     }
     lock.lock();
+  }
+}
+
+void Store::WaitFor(std::size_t directory) {
+  const auto lane = lanes_->TakeLost(directory);
+  try {
+    if (lane) openings_->Again(directory, lane);
+  } catch (const std::exception&) {  // no memory or no thread: at the next look
+    lanes_->Add(directory, lane);
   }
 }
 

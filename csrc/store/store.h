@@ -93,10 +93,11 @@ class Store {
   void Flush();
   StoreStats Stats() const;
 
-  // Flushes, ends what is queued as kCancelled, lets go of the directories. Idempotent. After it
-  // only completions(), Stats() and Close() may be used; the rest throws StoreError. Throws
-  // StoreError when a disk did not answer in close_timeout_s: requests that run there keep their
-  // memory, and this process the directory, until it does.
+  // Flushes, ends what is queued as kCancelled, lets go of the directories. After it only
+  // completions(), Stats() and Close() may be used; the rest throws StoreError. Throws StoreError
+  // when what was written last is not durable, and, also when it is called again, while a disk
+  // does not answer that had close_timeout_s for it: requests that run there keep their memory, and
+  // this process the directory, until it does.
   void Close();
   // Closes every open store of this process, whatever comes of it. For the interpreter's exit.
   static void CloseAll();
@@ -112,12 +113,14 @@ class Store {
 
   void Monitor();
   void StopMonitor();
+  // Of a directory that is gone.
+  void WaitFor(std::size_t directory);
+  std::string StopAll();
   // Throws unless this process opened the store and has not closed it.
   void RequireUsable() const;
   void RequireWholePage(std::span<const Piece> pieces) const;
   void SubmitOne(PutRequest request, std::span<const std::shared_ptr<Lane>> lanes);
   DirectoryStats StatsOf(std::size_t directory) const;
-  void ForgetInChild();
 
   const int process_;
   const std::vector<DirectorySpec> directories_;

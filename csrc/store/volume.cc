@@ -119,12 +119,13 @@ IoStatus Volume::KeepWhatCounts(RecoveredPages& pages, bool has_holes) {
     slot_at[place] = static_cast<std::uint32_t>(slots.size());
     slots.push_back(static_cast<std::uint32_t>(place));
   }
-  // First the journal: what it names after a crash has its blocks.
-  IoStatus status;
-  if (pages.puts.size() < before || journal_.NeedsRewrite()) {
-    status = RewriteJournal(pages.puts, pages.sequence_max + 1);
-  }
-  if (status.ok()) status = segments_.KeepOnly(std::move(slots));
+  // First the journal: what it names after a crash has its blocks. Where the disk has no room for
+  // one, the other way round: then a crash leaves a journal that names slots without a page.
+  const bool rewrites = pages.puts.size() < before || journal_.NeedsRewrite();
+  IoStatus status = rewrites ? RewriteJournal(pages.puts, pages.sequence_max + 1) : IoStatus();
+  const bool journal_last = status.IsNoSpace();
+  if (status.ok() || journal_last) status = segments_.KeepOnly(std::move(slots));
+  if (status.ok() && journal_last) status = RewriteJournal(pages.puts, pages.sequence_max + 1);
   for (JournalRecord& put : pages.puts) put.slot = slot_at[put.slot];
   return status;
 }

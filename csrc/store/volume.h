@@ -45,7 +45,6 @@ class Volume {
   const Superblock& superblock() const { return superblock_; }
   Segments& segments() { return segments_; }
   const Segments& segments() const { return segments_; }
-  OwnerLock* lock() { return lock_.get(); }
   // Whether slots go past the page cache.
   bool is_direct() const { return device_->IsDirect(); }
   // Bytes that lie on disk now.

@@ -1,7 +1,7 @@
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <cerrno>
-#include <thread>
+#include <future>
 
 #include "error.h"
 #include "faulty_device.h"
@@ -15,6 +15,7 @@ namespace {
 using testing::CapacityFor;
 using testing::Eventually;
 using testing::Faults;
+using testing::FlushFails;
 using testing::GetPage;
 using testing::MakeKey;
 using testing::MakePage;
@@ -158,16 +159,38 @@ TEST_CASE("a page that was written while a sync was failing is not relied on eit
   REQUIRE(PutPage(*test.store, 1) == Status::kOk);
   test.faults->StallSyncs();
   test.faults->FailSyncs(EIO);
-  std::thread flusher([&] { CHECK_THROWS_AS(test.store->Flush(), StoreError); });
+  std::future<bool> fails = std::async(std::launch::async, [&] { return FlushFails(*test.store); });
   test.faults->WaitForStalled(1);
   REQUIRE(PutPage(*test.store, 2) == Status::kOk);
   test.faults->Release();
-  flusher.join();
+  CHECK(fails.get());
   test.faults->FailSyncs(0);
   CHECK(GetPage(*test.store, 1) == Status::kMiss);
   CHECK(GetPage(*test.store, 2) == Status::kMiss);
   test.store->Flush();
   test.store->CheckIntegrity();
+}
+
+TEST_CASE("a disk is busy while a read runs there, however long, and not while none does") {
+  FaultyStore test;
+  test.options.stall_timeout_s = 3600;
+  test.Open();
+  REQUIRE(PutPage(*test.store, 1) == Status::kOk);
+  const auto busy_s = [&] { return test.store->Stats().directories[0].reads_busy_s; };
+  CHECK(busy_s() == 0);
+  CHECK(test.store->Stats().directories[0].writes_busy_s > 0);
+  test.faults->Stall();
+  std::vector<std::byte> memory(testing::kTestPageBytes);
+  test.store->Submit({GetRequest{1, MakeKey(1), {{memory.data(), memory.size()}}}});
+  test.faults->WaitForStalled(1);
+  const double begun = busy_s();
+  CHECK(Eventually([&] { return busy_s() > begun; }));
+  test.faults->Release();
+  REQUIRE(WaitOne(*test.store) == Status::kOk);
+  REQUIRE(Eventually([&] { return test.store->Stats().reads_queued == 0; }));
+  const double ended = busy_s();
+  REQUIRE(PutPage(*test.store, 2) == Status::kOk);
+  CHECK(busy_s() == ended);
 }
 
 TEST_CASE("a store that is only read tells who looks from outside of its hits") {

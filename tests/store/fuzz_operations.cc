@@ -84,7 +84,7 @@ class Run {
     Reopen();
     for (std::uint64_t i = 1; i <= kKeys; ++i) Get(i);
     for (std::uint64_t i = 1; i <= kKeys && pinned_.empty(); ++i) Put(i);
-    store_->Close();
+    CloseStore();
   }
 
  private:
@@ -236,14 +236,14 @@ class Run {
 
   void Reopen() {
     const std::set<std::uint64_t> present = Present();
-    store_->Close();
+    CloseStore();
     if (HasPower() && !degraded_) durable_ = present;  // closing flushes
     ComeBack();
   }
 
   void FailPower() {
     for (const auto& disk : disks_) disk->FailPowerAfter(0);
-    store_->Close();
+    CloseStore();
     ComeBack();
   }
 
@@ -268,6 +268,14 @@ class Run {
     Demand(stats.pages <= stats.capacity_pages, "more pages than the capacity has room for");
   }
 
+  void CloseStore() {
+    try {
+      store_->Close();
+    } catch (const StoreError&) {
+      Demand(lost_power_ || !HasPower(), "a store on sound disks does not close");
+    }
+  }
+
   // False if a power failure that was on its way came while the store was opened.
   bool OpenWithPower() {
     lost_power_ = lost_power_ || !HasPower();
@@ -281,12 +289,12 @@ class Run {
       return false;
     }
     if (HasPower()) return true;
-    store_->Close();
+    CloseStore();
     return false;
   }
 
   void Resize() {
-    store_->Close();
+    CloseStore();
     bool shrinks = false;
     for (std::uint64_t& capacity : capacities_) {
       const std::uint64_t before = capacity;
@@ -301,7 +309,7 @@ class Run {
   // One of a slot's bits, while nobody has it open.
   void TurnABit() {
     Reopen();
-    store_->Close();
+    CloseStore();
     MemoryDisk& disk = *disks_[input_.Number(1) % count_];
     MemoryDisk::Image image = disk.image();
     const auto segment = image.find("segment-00000");

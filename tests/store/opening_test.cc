@@ -3,10 +3,12 @@
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <cerrno>
+#include <filesystem>
 #include <string>
 #include <thread>
 
 #include "error.h"
+#include "open_directory.h"
 #include "two_directories.h"
 
 namespace kvtier {
@@ -173,7 +175,7 @@ TEST_CASE("a store whose only directory hangs is there without it, and has it la
   CHECK(PutPage(*store, 1) == Status::kDropped);
   store->Flush();
   // Closed meanwhile: the directory is let go of as soon as the disk has answered.
-  store->Close();
+  CHECK_THROWS_WITH(store->Close(), Contains("does not answer"));
   test.options.open_timeout_s = 60;
   CHECK_THROWS_WITH(open(), Contains("in use by"));
   test.faults->Release();
@@ -194,6 +196,18 @@ TEST_CASE("a store whose only directory hangs is there without it, and has it la
   REQUIRE(Eventually([&] { return !store->Stats().degraded; }));
   CHECK(PutPage(*store, 1) == Status::kOk);
   CHECK(GetPage(*store, 1) == Status::kOk);
+}
+
+TEST_CASE("a directory is made on the disk that it was meant for, and on no other") {
+  testing::TempDirectory directory;
+  const DirectorySpec spec{directory.path() + "/l3", CapacityFor(5)};
+  const DiskId disk = DiskAt(spec.path);
+  CHECK(disk == DiskAt(directory.path()));
+  CHECK_THROWS_AS(OpenDirectory(spec, testing::TestPages(), StoreOptions{}, OnDisk{disk + 1}),
+                  DiskFailed);
+  CHECK_FALSE(std::filesystem::exists(spec.path));
+  CHECK_NOTHROW(OpenDirectory(spec, testing::TestPages(), StoreOptions{}, OnDisk{disk}));
+  CHECK(std::filesystem::exists(spec.path));
 }
 
 TEST_CASE("a directory for other pages is a mistake: nothing is opened") {

@@ -4,6 +4,8 @@
 #include <stdexcept>
 #include <thread>
 
+#include "error.h"
+
 namespace kvtier::testing {
 
 constexpr auto kDeadline = std::chrono::seconds(60);
@@ -30,6 +32,24 @@ Status GetPage(Store& store, std::uint64_t i) {
     REQUIRE(is_right);
   }
   return status;
+}
+
+bool FlushFails(Store& store) {
+  try {
+    store.Flush();
+    return false;
+  } catch (const StoreError&) {
+    return true;
+  }
+}
+
+bool CloseFails(Store& store) {
+  try {
+    store.Close();
+    return false;
+  } catch (const StoreError&) {
+    return true;
+  }
 }
 
 bool Eventually(const std::function<bool()>& holds) {

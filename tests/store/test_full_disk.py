@@ -75,6 +75,22 @@ def test_a_disk_too_full_for_a_journal_is_refused_with_a_sentence(small):
         open_store(small / "l3")
 
 
+def test_a_full_disk_can_be_given_a_smaller_store(small):
+    store = open_store(small / "l3", pages=150)
+    put_all(store, range(150))
+    store.close()
+    fill(small / "hog")
+    store = open_store(small / "l3", pages=40)
+    assert store.stats().recovered_pages == 40
+    assert all(get(store, i) is Status.OK for i in range(110, 150))
+    free = os.statvfs(small)
+    assert free.f_bavail * free.f_frsize > MIB // 4
+    store.close()
+    store = open_store(small / "l3", pages=40)
+    assert store.stats().recovered_pages == 40
+    store.close()
+
+
 def test_a_read_only_remount_serves_reads_and_comes_back(small):
     store = open_store(small, pages=100)
     put_all(store, range(5))

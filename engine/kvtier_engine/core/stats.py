@@ -105,6 +105,7 @@ def _add_disk(manager: KvManager, counters: dict[str, float], gauges: dict[str, 
         "l3_disk_read_bytes_total": stats.disk_read_bytes,
         "l3_disk_written_bytes_total": stats.disk_written_bytes,
         "l3_dropped_writes_total": stats.dropped_writes,
+        "l3_timed_out_reads_total": stats.timed_out_reads,
         "l3_io_errors_total": stats.io_errors,
     }
     for directory in stats.directories:
@@ -113,6 +114,8 @@ def _add_disk(manager: KvManager, counters: dict[str, float], gauges: dict[str, 
             f"l3_directory_read_bytes_total{label}": directory.read_bytes,
             f"l3_directory_written_bytes_total{label}": directory.written_bytes,
             f"l3_directory_io_errors_total{label}": directory.io_errors,
+            f"l3_directory_reads_busy_seconds_total{label}": directory.reads_busy_s,
+            f"l3_directory_writes_busy_seconds_total{label}": directory.writes_busy_s,
         }
         gauges |= {
             f"l3_directory_direct_io{label}": float(directory.direct_io),
@@ -129,6 +132,9 @@ def _add_disk(manager: KvManager, counters: dict[str, float], gauges: dict[str, 
         "l3_capacity_bytes": stats.capacity_bytes,
         "l3_used_bytes": stats.used_bytes,
         "l3_disk_written_bytes_last_day": stats.disk_written_bytes_last_day,
+        "l3_lifetime_written_bytes": stats.lifetime_written_bytes,
+        "l3_lifetime_disk_written_bytes": stats.lifetime_disk_written_bytes,
+        "l3_lifetime_hit_bytes": stats.lifetime_hit_bytes,
         "l3_reads_queued": stats.reads_queued,
         "l3_writes_queued": stats.writes_queued,
     }

@@ -59,6 +59,12 @@ def test_each_directory_has_its_figures(tmp_path: Path) -> None:
     assert found.gauges[f"l3_directory_pages_held{second}"] == 3
     written = found.counters[f"l3_directory_written_bytes_total{second}"]
     assert written * 2 == found.counters["l3_written_bytes_total"]
+    assert found.counters[f"l3_directory_writes_busy_seconds_total{second}"] > 0
+    assert found.counters[f"l3_directory_reads_busy_seconds_total{second}"] == 0
+    assert found.counters["l3_timed_out_reads_total"] == 0
+    assert found.gauges["l3_lifetime_written_bytes"] == written * 2
+    assert found.gauges["l3_lifetime_disk_written_bytes"] > written * 2
+    assert found.gauges["l3_lifetime_hit_bytes"] == 0
     assert found.gauges['tier_up{tier="l3"}'] == 1
     store.close()
     found = core_stats.collect(engine.scheduler, engine.manager)
