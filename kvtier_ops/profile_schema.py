@@ -189,6 +189,13 @@ class L3(Section):
         "holds a small part of what is asked for.",
         examples=["keep_reused"],
     )
+    compute_while_loading: bool = Field(
+        default=True,
+        description="Where the disk is slow beside prefill, compute a request's first pages while "
+        "its last ones are loaded, until the two meet. Off: everything that is on disk is loaded, "
+        "and waited for.",
+        examples=[False],
+    )
     admit_sightings: int = Field(
         default=1,
         ge=1,

@@ -85,6 +85,10 @@ class L3Config(Section):
         default=1 << 30, description="Free bytes to leave on each file system."
     )
     eviction: L3Eviction = Field(default="lru", description="Which page leaves first.")
+    compute_while_loading: bool = Field(
+        default=True,
+        description="Prefill a request from the front while its pages come from disk from the back.",
+    )
     admit_sightings: int = Field(
         default=1, ge=1, le=15, description="A page is written when it is seen for the n-th time."
     )

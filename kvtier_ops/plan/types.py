@@ -164,6 +164,7 @@ class Plan:
                 directories=disks,
                 reserve_bytes=tiers.l3.reserve.bytes,
                 eviction=tiers.l3.eviction,
+                compute_while_loading=tiers.l3.compute_while_loading,
                 admit_sightings=tiers.l3.admit_sightings,
                 admit_chain_pages=-(-tiers.l3.admit_tokens // tiers.page_tokens),
             ),

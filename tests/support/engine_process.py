@@ -113,8 +113,11 @@ class EngineProcess:
         return self.process.wait(timeout=60)
 
 
-def start_engine(config: EngineConfig, arena_fd: int | None = None) -> EngineProcess:
-    """Starts an engine and waits until it is ready. `arena_fd`: L2's memory, kept by the test."""
+def start_engine(
+    config: EngineConfig, arena_fd: int | None = None, environment: dict[str, str] | None = None
+) -> EngineProcess:
+    """Starts an engine and waits until it is ready. `arena_fd`: L2's memory, kept by the test;
+    `environment`: variables besides the test's own."""
     config.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     data = json.loads(config.model_dump_json())
     data["cache"]["l2"]["arena_fd"] = arena_fd
@@ -126,6 +129,7 @@ def start_engine(config: EngineConfig, arena_fd: int | None = None) -> EnginePro
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "kvtier_engine", "--config", str(file)],
             stderr=output,
+            env=os.environ | (environment or {}),
             pass_fds=() if arena_fd is None else (arena_fd,),
         )
     engine = EngineProcess(process, log, config.run_dir)
@@ -139,9 +143,11 @@ def start_engine(config: EngineConfig, arena_fd: int | None = None) -> EnginePro
 
 
 @contextmanager
-def running_engine(config: EngineConfig, arena_fd: int | None = None) -> Iterator[EngineProcess]:
+def running_engine(
+    config: EngineConfig, arena_fd: int | None = None, environment: dict[str, str] | None = None
+) -> Iterator[EngineProcess]:
     """An engine that is stopped at the end, and killed if it does not stop."""
-    engine = start_engine(config, arena_fd)
+    engine = start_engine(config, arena_fd, environment)
     try:
         yield engine
         if engine.process.poll() is None:

@@ -90,6 +90,7 @@ class Start:
                 page_tokens=config.cache.page_tokens,
                 page_bytes=config.cache.page_bytes,
             ),
+            compute_while_loading=config.cache.l3.compute_while_loading,
         )
 
     def _loading(self, arena: Arena | None) -> Callable[[int, int], None]:

@@ -34,9 +34,10 @@ class Loader:
         pool: PagePool,
         prefetcher: Prefetcher,
         restores: Restores,
-        rates: KnowsRates,
+        rates: KnowsRates | None,
         page_tokens: int,
     ) -> None:
+        """`rates`: None to wait for everything that the disk has."""
         self._pool = pool
         self._prefetcher = prefetcher
         self._restores = restores
@@ -112,6 +113,8 @@ class Loader:
         return self._worth(lookup, lost)
 
     def _worth(self, lookup: Lookup, lost: int) -> int:
+        if self._rates is None:
+            return 0
         ahead = self._prefetcher.ahead_of(lookup)
         return pages_to_compute(lookup.coming, ahead, lost, self._rates.pages())
 

@@ -39,6 +39,7 @@ class KvManager:
         *,
         prefix_reuse: bool = True,
         rates: Rates | None = None,
+        compute_while_loading: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         assert host is not None or disk is None, "pages reach the disk through L2"
@@ -52,7 +53,13 @@ class KvManager:
         self.restores = Restores(host)
         self.prefetcher = Prefetcher(host, disk, clock) if host else None
         self.loader = (
-            Loader(pool, self.prefetcher, self.restores, self.rates, page_tokens)
+            Loader(
+                pool,
+                self.prefetcher,
+                self.restores,
+                self.rates if compute_while_loading else None,
+                page_tokens,
+            )
             if self.prefetcher
             else None
         )

@@ -1,0 +1,154 @@
+"""Time to first token of prompts that lie on disks of any speed: loaded, computed, or both at once.
+
+    python benchmarks/restore.py [--disk DIR] [--rounds N] [--plot FILE.png]
+
+The disk is slowed down by throttle.c. For each speed and length: the whole prompt computed, the
+whole prompt loaded (`compute_while_loading` off), and kvtier's choice. The bar: never more than
+1.05 times the better of the two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness import describe_machine, drop_page_cache, median, model_folder, noise, table, ttft
+from support.engine_process import engine_config, running_engine, short_run_dir
+from throttle import Throttle
+
+from kvtier_engine.config import EngineConfig
+
+LENGTHS = (512, 1024, 2048, 4096, 6000)
+SPEEDS = (4e6, 8e6, 16e6, 32e6, 100e6, 0)  # bytes/s; 0: the disk's own
+BAR = 1.05
+HEADER = ("disk", "tokens", "computed s", "loaded s", "kvtier s", "of the better", "pages computed")
+
+Point = tuple[float, int]  # bytes/s, tokens
+
+
+@dataclass
+class Times:
+    """Seconds, one for each round."""
+
+    computed: dict[int, list[float]] = field(default_factory=dict)
+    loaded: dict[Point, list[float]] = field(default_factory=dict)
+    both: dict[Point, list[float]] = field(default_factory=dict)
+    pages: dict[Point, list[float]] = field(default_factory=dict)  # computed, of those on disk
+
+
+def prompts(turn: int) -> dict[int, list[int]]:
+    return {tokens: noise(100 * turn + i, tokens) for i, tokens in enumerate(LENGTHS)}
+
+
+class Sweep:
+    def __init__(self, folder: Path, run_dir: Path, work: Path) -> None:
+        self.disk = work / "l3"
+        self.throttle = Throttle(work)
+        self.config = engine_config(
+            folder,
+            run_dir,
+            model__dtype="bfloat16",
+            parallel__threads_per_rank=os.cpu_count() or 1,
+            cache__l1__pages=600,
+            cache__l2__pages=1200,
+            cache__l3__directories=[{"path": str(self.disk), "capacity_bytes": 8 << 30}],
+            scheduler__max_context_tokens=8192,
+        )
+        self.times = Times()
+
+    def run(self, rounds: int) -> None:
+        for turn in range(rounds):
+            self._compute(turn)
+        for speed in SPEEDS:
+            for turn in range(rounds):
+                for meets in (True, False):
+                    self._load(turn, speed, meets)
+
+    def _compute(self, turn: int) -> None:
+        """Computes what will be on disk; the times are those of recomputing."""
+        self.throttle.set(0, self.disk, 0)
+        with running_engine(self.config) as engine:
+            ttft(engine, noise(-1, 512))
+            for tokens, prompt in prompts(turn).items():
+                self.times.computed.setdefault(tokens, []).append(ttft(engine, prompt))
+            engine.wait_idle()
+
+    def _load(self, turn: int, speed: float, meets: bool) -> None:
+        with running_engine(
+            self._configured(meets), environment=self.throttle.environment
+        ) as engine:
+            ttft(engine, noise(-2, 1024))  # the rate of prefill is known to an engine that serves
+            self.throttle.set(0, self.disk, speed)
+            drop_page_cache()
+            ttft(engine, prompts(turn)[LENGTHS[0]])  # and so is the disk's
+            for tokens, prompt in list(prompts(turn).items())[1:]:
+                point = (speed, tokens)
+                before = engine.metric("computed_instead_of_loaded_pages_total")
+                times = self.times.both if meets else self.times.loaded
+                times.setdefault(point, []).append(ttft(engine, prompt))
+                pages = engine.metric("computed_instead_of_loaded_pages_total") - before
+                if meets:
+                    self.times.pages.setdefault(point, []).append(pages)
+            self.throttle.set(0, self.disk, 0)
+
+    def _configured(self, meets: bool) -> EngineConfig:
+        l3 = self.config.cache.l3.model_copy(update={"compute_while_loading": meets})
+        cache = self.config.cache.model_copy(update={"l3": l3})
+        return self.config.model_copy(update={"cache": cache})
+
+
+def rows(times: Times) -> list[list[str]]:
+    made = []
+    for point, both in times.both.items():
+        speed, tokens = point
+        computed, loaded = median(times.computed[tokens]), median(times.loaded[point])
+        share = median(both) / min(computed, loaded)
+        figures = [f"{seconds:.2f}" for seconds in (computed, loaded, median(both))]
+        shown = f"{share:.2f}" if share <= BAR else f"**{share:.2f}**"
+        disk = f"{speed / 1e6:.0f} MB/s" if speed else "as it is"
+        made.append([disk, str(tokens), *figures, shown, f"{median(times.pages[point]):.0f}"])
+    return made
+
+
+def plot(times: Times, file: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, len(LENGTHS) - 1, figsize=(14, 3.6), sharex=True)
+    slowed = [speed for speed in SPEEDS if speed]
+    for axis, tokens in zip(axes, LENGTHS[1:], strict=True):
+        mb_per_s = [speed / 1e6 for speed in slowed]
+        for name, found in (("loaded", times.loaded), ("kvtier", times.both)):
+            axis.plot(mb_per_s, [median(found[s, tokens]) for s in slowed], "o-", label=name)
+        axis.axhline(median(times.computed[tokens]), color="gray", label="computed")
+        axis.set(xscale="log", yscale="log", title=f"{tokens} tokens", xlabel="disk, MB/s")
+    axes[0].set_ylabel("time to first token, s")
+    axes[0].legend()
+    figure.tight_layout()
+    figure.savefig(file, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--disk", type=Path, help="where L3 is put; default: the temporary folder")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--plot", type=Path, help="a PNG of the table")
+    args = parser.parse_args()
+    folder = model_folder()
+    with short_run_dir() as run_dir, tempfile.TemporaryDirectory(dir=args.disk) as work:
+        sweep = Sweep(folder, run_dir, Path(work))
+        sweep.run(args.rounds)
+    print(describe_machine("python benchmarks/restore.py"))
+    print(f"SmolLM2-135M in bf16, medians of {args.rounds} rounds; page cache dropped\n")
+    print(table(HEADER, rows(sweep.times)))
+    if args.plot:
+        plot(sweep.times, args.plot)
+
+
+if __name__ == "__main__":
+    main()
