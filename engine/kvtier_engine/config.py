@@ -87,7 +87,7 @@ class L3Config(Section):
     eviction: L3Eviction = Field(default="lru", description="Which page leaves first.")
     compute_while_loading: bool = Field(
         default=True,
-        description="Prefill a request from the front while its pages come from disk from the back.",
+        description="Compute a request from the front while its pages come from disk.",
     )
     admit_sightings: int = Field(
         default=1, ge=1, le=15, description="A page is written when it is seen for the n-th time."

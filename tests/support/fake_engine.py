@@ -127,8 +127,8 @@ class FakeEngine:
             busy = self.step_once()
             if not busy:
                 self.ranks.settle()
-                self.engine.step()
-                if not self.scheduler.has_work and self.manager.idle:
+                busy = self.step_once()
+                if not busy and not self.scheduler.has_work and self.manager.idle:
                     return
         raise AssertionError("the engine does not come to rest")
 

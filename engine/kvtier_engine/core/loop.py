@@ -117,11 +117,10 @@ class Loop:
     def _rest(self) -> None:
         """Sleeps until a message, a finished disk request, or the next statistics."""
         wait_s = max(0.0, self._stats_due - time.monotonic())
-        offloader = self._engine.manager.offloader
         loader = self._engine.manager.loader
         if loader is not None and loader.open_gaps:
             wait_s = min(wait_s, GAP_S)  # a disk that slows down is no event
-        if offloader is not None and offloader.copying:
+        if self._engine.manager.copying:
             wait_s = 0.0  # a device's copies end without an event
         self._poller.poll(int(wait_s * 1000) + 1)
 

@@ -55,8 +55,13 @@ class Loader:
 
     def open(self, seq: SequencePages, gap: Gap) -> None:
         """The sequence runs from now on, with pages still to come."""
-        assert seq.lookup is not None
-        self._prefetcher.settle(seq.lookup)
+        lookup = seq.lookup
+        assert lookup is not None
+        self._prefetcher.settle(lookup)
+        for key in lookup.pending.union(lookup.wanted):
+            index = gap.index_of.get(key)
+            if index is None or index in gap.there:  # others computed it, or one before it is lost
+                self._prefetcher.give_up(lookup, key)
         seq.gap = gap
         self.open_gaps += 1
 

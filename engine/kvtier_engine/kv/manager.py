@@ -230,6 +230,12 @@ class KvManager:
         self.offloader.pump()
 
     @property
+    def copying(self) -> bool:
+        """Copies between L1 and L2 are under way."""
+        down = self.offloader is not None and self.offloader.copying
+        return down or bool(self.restores.in_flight)
+
+    @property
     def idle(self) -> bool:
         """Nothing is on its way between tiers."""
         moving = self.offloader.in_flight if self.offloader else 0
