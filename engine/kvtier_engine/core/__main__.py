@@ -30,6 +30,7 @@ from kvtier_engine.kv.manager import KvManager
 from kvtier_engine.kv.pages import PagePool
 from kvtier_engine.kv.policy import Lru
 from kvtier_engine.kv.priority import ByPriority
+from kvtier_engine.kv.tenants import Tenants
 from kvtier_engine.log import set_up_logging
 from kvtier_engine.messages import Failed, Progress
 from kvtier_engine.model.errors import ModelError
@@ -66,7 +67,8 @@ class Start:
         ranks.ready(load_runner(config, 0, arena, self._loading(arena)))
         manager = self._open_cache(memory, space)
         warm_up(ranks, config, self._progress("warmup"))
-        scheduler = Scheduler(config.scheduler, manager, space, spec.eos_ids)
+        tenants = Tenants(space, config.state_dir)
+        scheduler = Scheduler(config.scheduler, manager, space, spec.eos_ids, tenants)
         return Engine(scheduler, manager, ranks), ranks
 
     def _open_cache(self, memory: HostMemory | None, space: bytes) -> KvManager:
