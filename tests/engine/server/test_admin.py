@@ -25,6 +25,7 @@ from kvtier_engine.messages import (
     Warm,
 )
 from kvtier_engine.server.core_client import COMMANDS_MAX
+from kvtier_engine.server.text.tokenizer import Tokenizer
 
 ADMIN = "/admin/cache"
 KEY = "key-of-the-admin"
@@ -110,7 +111,17 @@ def test_figures(admin: Running) -> None:
     assert admin.core.commands == [Figures()]
 
 
-def test_text_and_messages_become_the_prompt_that_requests_have(admin: Running) -> None:
+def test_text_and_messages_become_the_prompt_that_requests_have(
+    admin: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    special = []
+    encode = Tokenizer.aencode
+
+    async def watched(self: Tokenizer, text: str, **options: bool) -> list[int]:
+        special.append(options["special"])
+        return await encode(self, text, **options)
+
+    monkeypatch.setattr(Tokenizer, "aencode", watched)
     key = {"Authorization": "Bearer key-of-the-search"}
     messages = [{"role": "user", "content": "Hi"}]
     admin.post("/v1/completions", {"prompt": "one two", "max_tokens": 1}, **key)
@@ -120,6 +131,7 @@ def test_text_and_messages_become_the_prompt_that_requests_have(admin: Running) 
     asked = [request.prompt_ids for request in admin.core.requests]
     looked = [command.prefix.token_ids for command in admin.core.commands]  # type: ignore[union-attr]
     assert asked == looked
+    assert special == [True, False] * 2, "the tiny tokenizer has no BOS: see what it is asked"
 
 
 @pytest.mark.parametrize(
@@ -190,7 +202,9 @@ def test_so_many_commands_and_no_more_and_a_core_that_fails(
         server.core.wait_for(lambda seen: len(seen) == COMMANDS_MAX)
         assert post(server, "clear", tier="l1").status_code == 429
         server.core.send(Failed("the weights are gone"))
-        assert {each.result().status_code for each in open_ones} == {500}
+        for each in open_ones:
+            assert each.result().status_code == 500
+            assert "the weights are gone" in each.result().text
 
 
 def test_not_before_the_server_is_ready(tiny_model: Path, options: dict[str, Any]) -> None:
