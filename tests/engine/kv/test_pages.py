@@ -107,6 +107,14 @@ class Pool(RuleBasedStateMachine):
     def touch(self, numbers):
         self.pool.touch([key(number) for number in numbers])
 
+    @rule(number=st.integers(0, 8))
+    def drop(self, number):
+        page = self.pool.find(key(number))
+        assert self.pool.is_held(key(number)) == (page in self.held)
+        if page not in self.held:
+            self.pool.drop(key(number))
+            assert self.pool.find(key(number)) is None
+
     @rule()
     def forget(self):
         self.pool.forget()
