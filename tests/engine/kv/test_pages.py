@@ -55,6 +55,17 @@ def test_held_pages_are_not_given_away():
     assert pool.find(key(3)) is None
 
 
+def test_a_dropped_page_is_free_again():
+    pool = filled([1, 2, 3])
+    pool.drop(key(3))
+    pool.drop(key(9))  # was never here
+    pool.check()
+    assert pool.find(key(3)) is None
+    assert pool.available == 3
+    assert pool.allocate(1) is not None
+    assert pool.find(key(1)) is not None
+
+
 def test_the_second_to_publish_a_key_keeps_its_page_private():
     pool = PagePool(2, Lru())
     first, second = pool.allocate(2) or []
