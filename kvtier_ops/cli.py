@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from kvtier_ops import models
+from kvtier_ops.cache.commands import app as cache_app
 from kvtier_ops.errors import REPORT_URL, BadInput, ExitCode, Interrupted, KvtierError, Problem
 from kvtier_ops.model_registry import REGISTERED
 from kvtier_ops.paths import abbreviate
@@ -40,6 +41,7 @@ model_app = typer.Typer(
     help="Pull and find the models that kvtier knows by name.", no_args_is_help=True
 )
 profile_app = typer.Typer(help="Check and show profiles.", no_args_is_help=True)
+app.add_typer(cache_app, name="cache")
 app.add_typer(model_app, name="model")
 app.add_typer(store_app, name="store")
 app.add_typer(profile_app, name="profile")

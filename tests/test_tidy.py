@@ -17,7 +17,11 @@ PARAMETERS_MAX = 6  # five, and self
 OURS = ("kvtier_ops", "kvtier_store", "engine", "csrc", "tests", "benchmarks", "scripts")
 
 # Frameworks read these functions' parameters as their options or dependencies.
-PARAMETERS_ALLOWED = ("kvtier_ops/cli", "engine/kvtier_engine/server/routes")
+PARAMETERS_ALLOWED = (
+    "kvtier_ops/cli",
+    "kvtier_ops/cache/commands",
+    "engine/kvtier_engine/server/routes",
+)
 
 
 def tracked(*suffixes: str) -> list[Path]:

@@ -1,12 +1,14 @@
 """What the engine's processes say to one another (msgspec, over ZeroMQ).
 
-server -> core: Generate, Abort, Shutdown.     core -> server: Outputs, Stats, Progress, Failed.
+server -> core: Generate, Abort, Control, Shutdown.
+core -> server: Outputs, ControlReply, Stats, Progress, Failed.
 core -> ranks:  Step (see runner/step.py).     Each socket carries one tagged union.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any, Literal
 
 import msgspec
 
@@ -73,11 +75,71 @@ class Abort(msgspec.Struct, frozen=True, tag=True):
     request_ids: list[str]
 
 
+class Prefix(msgspec.Struct, frozen=True, kw_only=True):
+    """The beginning of a prompt, and whose."""
+
+    token_ids: list[int]
+    tenant: str = ""
+    salt: str = ""
+
+
+class LookUp(msgspec.Struct, frozen=True, tag=True):
+    """In which tiers are the prefix's pages?"""
+
+    prefix: Prefix
+
+
+class Warm(msgspec.Struct, frozen=True, tag=True):
+    """Bring what is known of the prefix up to this tier."""
+
+    prefix: Prefix
+    tier: Literal["l1", "l2"]
+
+
+class Pin(msgspec.Struct, frozen=True, tag=True):
+    """Bring what is known of the prefix to L2, and keep it there and in L3."""
+
+    prefix: Prefix
+
+
+class Unpin(msgspec.Struct, frozen=True, tag=True):
+    prefix: Prefix | None  # None: all that is pinned
+
+
+class EndSession(msgspec.Struct, frozen=True, tag=True):
+    """As `CacheHints.end_of_session`, without a request."""
+
+    session: str
+    tenant: str = ""
+    salt: str = ""
+
+
+class Clear(msgspec.Struct, frozen=True, tag=True):
+    """Drop the pages of tiers, or make those of one tenant unreachable for ever."""
+
+    tiers: list[Literal["l1", "l2", "l3"]]
+    tenant: str | None = None
+
+
+class Figures(msgspec.Struct, frozen=True, tag=True):
+    """How full is each tier?"""
+
+
+Command = LookUp | Warm | Pin | Unpin | EndSession | Clear | Figures
+
+
+class Control(msgspec.Struct, frozen=True, tag=True):
+    """An operator's command; answered by exactly one ControlReply."""
+
+    request_id: str
+    command: Command
+
+
 class Shutdown(msgspec.Struct, frozen=True, tag=True):
     """Finish nothing more; flush the tiers and exit 0."""
 
 
-ToCore = Generate | Abort | Shutdown
+ToCore = Generate | Abort | Control | Shutdown
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
@@ -115,6 +177,15 @@ class Outputs(msgspec.Struct, frozen=True, tag=True):
     outputs: list[Output]
 
 
+class ControlReply(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """`values` are JSON, for the operator; at most one of the other two is set."""
+
+    request_id: str
+    values: dict[str, Any] = {}
+    refused: str | None = None  # why it cannot be done here and now
+    failed: str | None = None  # a fault of ours
+
+
 class Stats(msgspec.Struct, frozen=True, tag=True):
     """Sent every second and after idle: totals since start and gauges, by metric name
     without the `kvtier_` prefix; labels are in the name as in Prometheus
@@ -140,4 +211,4 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     hint: str = ""
 
 
-ToServer = Outputs | Stats | Progress | Failed
+ToServer = Outputs | ControlReply | Stats | Progress | Failed

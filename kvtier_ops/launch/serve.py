@@ -111,10 +111,20 @@ def _announce(plan: Plan, url: str, log: Path, terminal: Terminal) -> None:
     terminal.data(
         f"serving {plan.served_name} at {url}/v1\n\n"
         f"  curl {url}/v1/chat/completions -H 'Content-Type: application/json' \\\n"
+        f"{_key_header(plan)}"
         f"    -d {shlex.quote(json.dumps(question))}\n\n"
         f"  log:  {abbreviate(log)}\n"
         f"  stop: Ctrl-C, or `kill {os.getpid()}`"
     )
+
+
+def _key_header(plan: Plan) -> str:
+    """The line of a curl command that sends a key, without the key; empty if none is needed."""
+    keys = plan.profile.server.api_keys
+    if not keys:
+        return ""
+    shell = f"${{{keys[0].env}}}" if keys[0].env else f"$(cat {shlex.quote(keys[0].file)})"
+    return f'    -H "Authorization: Bearer {shell}" \\\n'
 
 
 def _show(file: ProfileFile, plan: Plan, terminal: Terminal) -> int:

@@ -187,6 +187,41 @@ def test_dry_run_shows_everything_and_starts_nothing(home: Path) -> None:
     assert not (home / "state").exists()
 
 
+def test_keys_are_in_no_output_and_no_file(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key, secret = "key-of-search-in-the-environment", "key-of-the-admin-in-a-file"
+    monkeypatch.setenv("SEARCH_KEY", key)
+    (home / "admin.key").write_text(secret)
+    server = (
+        "server: {port: 0, drain_s: 5, api_keys: [{name: search, env: SEARCH_KEY}], "
+        "admin_key: {file: admin.key}}\n"
+    )
+    profile = write_profile(home, server)
+    dry = start(home, profile, {}, "--dry-run")
+    assert dry.end() == 0
+    launched = start(home, profile, {})
+    launched.wait_ready()
+    out = launched.out.read_text()
+    assert '-H "Authorization: Bearer ${SEARCH_KEY}"' in out
+    config = (launched.run_dir / "config.json").read_text()
+    assert '"env": "SEARCH_KEY"' in config
+    assert str(home / "state" / "kvtier" / "state") in config
+    launched.signal()
+    assert launched.end() == 0
+    written = [dry.out.read_text(), dry.err.read_text(), out, launched.err.read_text(), config]
+    written += [path.read_text() for path in (home / "state").rglob("*") if path.is_file()]
+    for text in written:
+        assert key not in text
+        assert secret not in text
+
+
+def test_a_key_that_is_not_there_stops_the_launch(home: Path) -> None:
+    launched = start(home, write_profile(home), {}, "--set", "server.admin_key.env=NO_SUCH_KEY")
+    assert launched.end() == 3
+    err = launched.err.read_text()
+    assert "KVT-D502" in err
+    assert "the environment has no `NO_SUCH_KEY`" in err
+
+
 def test_profile_errors_name_their_place(home: Path) -> None:
     launched = start(home, write_profile(home), {}, "--set", "tiers.l2.size=900TiB")
     assert launched.end() == 3

@@ -19,6 +19,9 @@ import zmq
 from kvtier_engine.messages import (
     Abort,
     CachedTokens,
+    Command,
+    Control,
+    ControlReply,
     Failed,
     FinishReason,
     Generate,
@@ -55,6 +58,7 @@ class FakeCore:
     endpoint: str
     script: Script = field(default_factory=Script)
     choose: Callable[[Generate], Script] | None = None
+    reply: Callable[[Control], ControlReply | None] | None = None  # none: empty values
     on_shutdown: Callable[[], None] | None = None
     received: list[ToCore] = field(default_factory=list)
 
@@ -88,6 +92,10 @@ class FakeCore:
     @property
     def requests(self) -> list[Generate]:
         return [message for message in self.received if isinstance(message, Generate)]
+
+    @property
+    def commands(self) -> list[Command]:
+        return [message.command for message in self.received if isinstance(message, Control)]
 
     @property
     def aborted(self) -> list[str]:
@@ -128,6 +136,11 @@ class FakeCore:
             self._changed.notify_all()
         if isinstance(message, Shutdown) and self.on_shutdown is not None:
             self.on_shutdown()
+        if isinstance(message, Control):
+            empty = ControlReply(request_id=message.request_id)
+            reply = self.reply(message) if self.reply is not None else empty
+            if reply is not None:
+                socket.send(msgspec.msgpack.encode(reply))
         if isinstance(message, Generate):
             script = self.choose(message) if self.choose is not None else self.script
             for output in answer(message, script):

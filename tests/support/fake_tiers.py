@@ -138,6 +138,9 @@ class FakeStore:
             del self.pages[key]
         return len(gone)
 
+    def stats(self) -> Any:
+        return SimpleNamespace(capacity_pages=100, pages=len(self.pages))
+
     def clear(self) -> int:
         count = len(self.pages)
         self.pages.clear()

@@ -31,6 +31,7 @@ from kvtier_engine.kv.pages import PagePool
 from kvtier_engine.kv.policy import Lru
 from kvtier_engine.kv.priority import ByPriority
 from kvtier_engine.kv.rates import ComputeRate, LoadRate, Rates
+from kvtier_engine.kv.tenants import Tenants
 from kvtier_engine.log import set_up_logging
 from kvtier_engine.messages import Failed, Progress
 from kvtier_engine.model.errors import ModelError
@@ -68,7 +69,8 @@ class Start:
         manager = self._open_cache(memory, space)
         tokens, took_s = warm_up(ranks, config, self._progress("warmup"))
         manager.rates.compute.step(tokens, took_s, has_drawn=True)
-        scheduler = Scheduler(config.scheduler, manager, space, spec.eos_ids)
+        tenants = Tenants(space, config.state_dir)
+        scheduler = Scheduler(config.scheduler, manager, space, spec.eos_ids, tenants)
         return Engine(scheduler, manager, ranks), ranks
 
     def _open_cache(self, memory: HostMemory | None, space: bytes) -> KvManager:

@@ -8,11 +8,12 @@ import time
 import zmq
 
 from kvtier_engine.core.connection import Connection
+from kvtier_engine.core.control import ControlDesk
 from kvtier_engine.core.disk_watch import DiskWatch
 from kvtier_engine.core.engine import Engine
 from kvtier_engine.core.rank_set import RankSet
 from kvtier_engine.core.stats import collect
-from kvtier_engine.messages import Abort, FinishReason, Generate, Output, Outputs, Shutdown
+from kvtier_engine.messages import Abort, Control, FinishReason, Generate, Output, Outputs, Shutdown
 from kvtier_store import StoreError
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class Loop:
         self._stats_due = 0.0
         self._check_due = 0.0
         self._disk_watch = DiskWatch()
+        self._control = ControlDesk(engine.scheduler, connection.send)
         self._was_quiet = False
         self._poller = zmq.Poller()
         self._poller.register(connection.socket, zmq.POLLIN)
@@ -54,7 +56,8 @@ class Loop:
             if self._stopping:
                 break
             busy, computed = self._engine.step()
-            outputs += computed
+            outputs += self._control.sift(computed)
+            busy |= self._control.go_on()
             # Before the outputs: who has an answer finds the metrics that belong to it.
             self._report(busy, any(output.finish for output in outputs))
             self._connection.send_outputs(Outputs(outputs))
@@ -75,6 +78,8 @@ class Loop:
                         for request_id in request_ids
                         if self._engine.scheduler.abort(request_id)
                     ]
+                case Control():
+                    self._control.take(message)
                 case Shutdown():
                     self.stop()
         return outputs

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 
 from kvtier_engine.config import SchedulerConfig
 from kvtier_engine.core.sequence import Sequence
-from kvtier_engine.kv.keys import root_key
+from kvtier_engine.kv.keys import KeyChain
 from kvtier_engine.kv.manager import KvManager
 from kvtier_engine.kv.sequence_pages import Admission, Refusal
-from kvtier_engine.messages import CachedTokens, FinishReason, Generate, Output
+from kvtier_engine.kv.tenants import Tenants
+from kvtier_engine.messages import CachedTokens, FinishReason, Generate, Output, Prefix
 from kvtier_engine.runner.step import Chunk, Copy, NewSequence, Sampled, Step
 
 LOOK_AHEAD = 16  # requests looked at in a step, besides those that wait for the disk
@@ -41,11 +42,13 @@ class Scheduler:
         manager: KvManager,
         namespace: bytes,
         eos_ids: Collection[int],
+        tenants: Tenants | None = None,
     ) -> None:
+        """`tenants`: with the generations of their pages; none: of `namespace`, all zero."""
         self.config = config
         self.manager = manager
         self.counters = Counters()
-        self._namespace = namespace
+        self.tenants = tenants or Tenants(namespace)
         self._eos_ids = frozenset(eos_ids)
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []  # oldest first
@@ -66,9 +69,15 @@ class Scheduler:
     def has_work(self) -> bool:
         return bool(self._waiting or self._running or self._dropped)
 
+    def keys(self, prefix: Prefix) -> list[bytes]:
+        """Of its full pages."""
+        chain = KeyChain(self.tenants.root(prefix.tenant, prefix.salt), self.manager.page_tokens)
+        chain.extend(prefix.token_ids)
+        return chain.keys
+
     def add(self, request: Generate) -> None:
         """Queues a request whose size the server has checked against max_context_tokens."""
-        root = root_key(self._namespace, request.salt, request.tenant)
+        root = self.tenants.root(request.tenant, request.salt)
         seq = Sequence(
             id=self._next_id,
             request=request,

@@ -125,9 +125,12 @@ class HostTier:
         """Takes `keep` back."""
         self._kept.discard(key)
 
-    def keys(self) -> list[bytes]:
-        """Of all pages that are here."""
-        return list(self._slot_of)
+    def clear(self) -> list[bytes]:
+        """Forgets all pages but those in pinned slots; the keys of what went."""
+        gone = [key for key, slot in self._slot_of.items() if slot not in self._pins]
+        for key in gone:
+            self.drop(key)
+        return gone
 
     def drop(self, key: bytes) -> None:
         """Forgets a page that must not be used again; its slot must not be pinned."""

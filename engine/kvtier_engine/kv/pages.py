@@ -34,6 +34,11 @@ class PagePool:
     def held(self) -> int:
         return self.pages - self.available
 
+    @property
+    def found(self) -> int:
+        """Pages that can be found by their key."""
+        return len(self._page_of)
+
     def find(self, key: bytes) -> int | None:
         """The page that holds `key`, if there is one."""
         return self._page_of.get(key)

@@ -24,6 +24,7 @@ class Lookup:
     failed: set[bytes] = field(default_factory=set)  # that L3 could not give
     landed: list[bytes] = field(default_factory=list)  # came, and were not looked at yet
     pins: dict[bytes, int] = field(default_factory=dict)
+    from_front: bool = False  # the first pages are read first
 
     @property
     def coming(self) -> int:
@@ -78,10 +79,13 @@ class Prefetcher:
             ahead += len(other.wanted)
         return ahead
 
-    def start(self, keys: Sequence[bytes], in_l1: Sequence[bool]) -> Lookup:
+    def start(
+        self, keys: Sequence[bytes], in_l1: Sequence[bool], *, from_front: bool = False
+    ) -> Lookup:
         """Pins the pages of the chain `keys` that are in L2 and wants those in L3, up to the first
-        page that is in no tier. `in_l1` pages need nothing."""
-        lookup = Lookup(heard=self._clock())
+        page that is in no tier. `in_l1` pages need nothing. `from_front`: nothing is computed
+        meanwhile."""
+        lookup = Lookup(heard=self._clock(), from_front=from_front)
         self._lookups[lookup] = None
         on_disk: list[bool] | None = None
         for index, key in enumerate(keys):
@@ -102,8 +106,9 @@ class Prefetcher:
         """Asks the disk for what is wanted, as far as it is worth it now."""
         for lookup in self._lookups:
             batch: list[bytes] = []
-            while lookup.wanted and self._ask(lookup, lookup.wanted[-1], batch):
-                lookup.wanted.pop()
+            end = 0 if lookup.from_front else -1
+            while lookup.wanted and self._ask(lookup, lookup.wanted[end], batch):
+                lookup.wanted.pop(end)
             if batch and self._disk is not None:
                 slots = [(key, self._flights[key].slot) for key in batch]
                 self._disk.load([(key, slot, self._host.pieces(slot)) for key, slot in slots])

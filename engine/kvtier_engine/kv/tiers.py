@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from kvtier_engine.kv.disk import DiskTier
 from kvtier_engine.kv.host import HostTier
 from kvtier_engine.kv.offload import Offloader
 from kvtier_engine.kv.pages import PagePool
-from kvtier_engine.kv.prefetch import Prefetcher
+from kvtier_engine.kv.prefetch import Lookup, Prefetcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,27 @@ class Tiers:
             return True
         slot = self.host.find(key) if self.host is not None else None
         return slot is not None and self.host is not None and self.host.is_pinned(slot)
+
+    def read_up(self, keys: Sequence[bytes]) -> Lookup | None:
+        """Starts to bring pages of a chain from disk to L2, as for a waiting request; None if there
+        is no L2. The prefetcher says when it is ready, and has to be told its end."""
+        if self.prefetcher is None:
+            return None
+        in_l1 = [self.pool.find(key) is not None for key in keys]
+        return self.prefetcher.start(keys, in_l1, from_front=True)
+
+    def clear(self, tier: Literal["l1", "l2", "l3"]) -> int:
+        """Drops all pages of a tier that are not in use, and makes those that are in use in L1
+        unknown to others; how many. StoreError if a disk is out of use."""
+        if tier == "l1":
+            return self.pool.forget()
+        if tier == "l2":
+            gone = self.host.clear() if self.host is not None else []
+            for key in gone:
+                if self.offloader is not None:
+                    self.offloader.forget(key)
+            return len(gone)
+        return self.disk.clear() if self.disk is not None else 0
 
     def drop(self, keys: Sequence[bytes]) -> None:
         """Away with pages that are not in use."""

@@ -11,7 +11,7 @@ from kvtier_engine.server.api.responses import json_response
 from kvtier_engine.server.auth import Authenticated
 from kvtier_engine.server.errors import ApiError, error_body
 from kvtier_engine.server.middleware import BodyLimit, Observed
-from kvtier_engine.server.routes import chat, completions, status, tokens
+from kvtier_engine.server.routes import cache, chat, completions, status, tokens
 from kvtier_engine.server.routes.schema import openapi
 from kvtier_engine.server.service import Service
 
@@ -20,6 +20,8 @@ def create_app(service: Service) -> FastAPI:
     app = FastAPI(title="kvtier", version=status.VERSION, redoc_url=None)
     for module in (chat, completions, tokens, status):
         app.include_router(module.router(service))
+    if service.keys.admin is not None:
+        app.include_router(cache.router(service))
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_middleware(BodyLimit, max_bytes=service.config.server.max_body_bytes)

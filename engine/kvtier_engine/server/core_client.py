@@ -22,6 +22,9 @@ import zmq.asyncio
 
 from kvtier_engine.messages import (
     Abort,
+    Command,
+    Control,
+    ControlReply,
     Failed,
     Generate,
     Output,
@@ -38,6 +41,7 @@ log = logging.getLogger(__name__)
 
 RETRY_AFTER_MAX_S = 60
 ENDINGS_REMEMBERED = 64  # over which the rate of endings is taken
+COMMANDS_MAX = 16  # of the operator, at the same time
 
 Event = Progress | Stats | Failed
 
@@ -120,6 +124,7 @@ class CoreClient:
         self._outgoing: asyncio.Queue[bytes] = asyncio.Queue()
         self._routes: dict[str, Exchange] = {}
         self._exchanges: set[Exchange] = set()
+        self._commands: dict[str, asyncio.Future[ControlReply]] = {}
         self._endings: deque[float] = deque(maxlen=ENDINGS_REMEMBERED)
         self._idle = asyncio.Event()
         self._idle.set()
@@ -161,8 +166,24 @@ class CoreClient:
         self._exchanges.add(exchange)
         return exchange
 
+    async def control(self, name: str, command: Command) -> ControlReply:
+        """Has the core carry out an operator's command. `name` must be unique. Raises the ApiError
+        that `fail_all` was told, or TooManyRequests."""
+        if len(self._commands) >= COMMANDS_MAX:
+            raise TooManyRequests(f"{COMMANDS_MAX} commands are under way; try again later", 1)
+        reply: asyncio.Future[ControlReply] = asyncio.get_running_loop().create_future()
+        self._commands[name] = reply
+        try:
+            self._post(Control(name, command))
+            return await reply
+        finally:
+            del self._commands[name]
+
     def fail_all(self, error: ApiError) -> None:
-        """Ends every exchange: what waits for outputs, now or later, gets `error`."""
+        """Ends every exchange and command: what waits for outputs, now or later, gets `error`."""
+        for reply in self._commands.values():
+            if not reply.done():
+                reply.set_exception(error)
         for exchange in self._exchanges:
             exchange.fail(error)
 
@@ -179,6 +200,10 @@ class CoreClient:
             if isinstance(message, Outputs):
                 for output in message.outputs:
                     self._deliver(output)
+            elif isinstance(message, ControlReply):
+                reply = self._commands.get(message.request_id)
+                if reply is not None and not reply.done():  # whoever asked may have gone
+                    reply.set_result(message)
             else:
                 self._on_event(message)
 

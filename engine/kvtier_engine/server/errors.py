@@ -5,6 +5,7 @@ ApiError
 │   └── ContextTooLong     the prompt, or prompt and answer, do not fit
 ├── Unauthorized      401  no key, or one that is not known
 ├── ModelNotFound     404
+├── Conflict          409  an operator's command that cannot be carried out here and now
 ├── BodyTooLarge      413
 ├── TooManyRequests   429  with Retry-After
 ├── InternalError     500  a fault of ours
@@ -61,6 +62,12 @@ class ModelNotFound(ApiError):
     status = 404
     type = "invalid_request_error"
     code = "model_not_found"
+
+
+class Conflict(ApiError):
+    status = 409
+    type = "invalid_request_error"
+    code = "refused"
 
 
 class BodyTooLarge(ApiError):

@@ -55,6 +55,17 @@ def test_held_pages_are_not_given_away():
     assert pool.find(key(3)) is None
 
 
+def test_a_dropped_page_is_free_again():
+    pool = filled([1, 2, 3])
+    pool.drop(key(3))
+    pool.drop(key(9))  # was never here
+    pool.check()
+    assert pool.find(key(3)) is None
+    assert pool.available == 3
+    assert pool.allocate(1) is not None
+    assert pool.find(key(1)) is not None
+
+
 def test_the_second_to_publish_a_key_keeps_its_page_private():
     pool = PagePool(2, Lru())
     first, second = pool.allocate(2) or []
@@ -106,6 +117,14 @@ class Pool(RuleBasedStateMachine):
     @rule(numbers=st.lists(st.integers(0, 8), unique=True))
     def touch(self, numbers):
         self.pool.touch([key(number) for number in numbers])
+
+    @rule(number=st.integers(0, 8))
+    def drop(self, number):
+        page = self.pool.find(key(number))
+        assert self.pool.is_held(key(number)) == (page in self.held)
+        if page not in self.held:
+            self.pool.drop(key(number))
+            assert self.pool.find(key(number)) is None
 
     @rule()
     def forget(self):

@@ -14,12 +14,15 @@ from schemathesis import GenerationMode
 from support.fake_core import Script
 from support.server_thread import MODEL, Running, running_server
 
+ADMIN_KEY = "key-of-the-admin"
 ANY_TOKEN_ID = '"minimum":0,"type":"integer"'
 
 
 @pytest.fixture(scope="module")
-def fuzzed(tiny_model: Path) -> Iterator[Running]:
-    with running_server(tiny_model) as server:
+def fuzzed(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    key = tmp_path_factory.mktemp("keys") / "admin"
+    key.write_text(ADMIN_KEY)
+    with running_server(tiny_model, server__admin_key={"file": str(key)}) as server:
         server.core.script = Script(tokens=[40, 41], stop_token=2)
         yield server
 
@@ -27,6 +30,7 @@ def fuzzed(tiny_model: Path) -> Iterator[Running]:
 @pytest.fixture(scope="module")
 def session() -> Iterator[requests.Session]:
     with requests.Session() as session:
+        session.headers["Authorization"] = f"Bearer {ADMIN_KEY}"
         yield session
 
 
@@ -47,6 +51,10 @@ def api(fuzzed: Running) -> schemathesis.BaseSchema:
         models[name]["properties"]["logit_bias"] = {"enum": [{}, {"7": -1.5}]}
     del models["TokenizeRequest"]["properties"]["messages"]  # either this or a prompt
     models["TokenizeRequest"]["required"] = ["prompt"]
+    for name in ("PrefixOnlyRequest", "WarmRequest", "UnpinRequest"):
+        for field in ("prompt", "messages", "all"):  # one of them or `token_ids`
+            models[name]["properties"].pop(field, None)
+        models[name]["required"] = ["token_ids"]
     message = models["ChatRequest"]["properties"]["messages"]["items"]
     message["properties"]["role"] = {"enum": ["system", "user", "assistant"]}
     message["additionalProperties"] = False
@@ -64,6 +72,13 @@ OPERATIONS = [
     ("GET", "/ready"),
     ("GET", "/metrics"),
     ("GET", "/version"),
+    ("GET", "/admin/cache"),
+    ("POST", "/admin/cache/lookup"),
+    ("POST", "/admin/cache/warm"),
+    ("POST", "/admin/cache/pin"),
+    ("POST", "/admin/cache/unpin"),
+    ("POST", "/admin/cache/end_session"),
+    ("POST", "/admin/cache/clear"),
 ]
 
 

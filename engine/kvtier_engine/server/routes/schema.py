@@ -9,6 +9,13 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from kvtier_engine.server.api.admin import (
+    ClearRequest,
+    EndSessionRequest,
+    PrefixOnlyRequest,
+    UnpinRequest,
+    WarmRequest,
+)
 from kvtier_engine.server.api.cache_hints import PARAMETERS
 from kvtier_engine.server.api.fields import GenerationFields
 from kvtier_engine.server.api.requests import (
@@ -24,6 +31,11 @@ _BODIES: list[type[BaseModel]] = [
     CompletionRequest,
     TokenizeRequest,
     DetokenizeRequest,
+    PrefixOnlyRequest,
+    WarmRequest,
+    UnpinRequest,
+    EndSessionRequest,
+    ClearRequest,
 ]
 
 
