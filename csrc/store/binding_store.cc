@@ -216,7 +216,9 @@ void Submit(Store& store, std::vector<Request> batch) {
 }
 
 void BindStoreClass(py::module_& module) {
-  py::class_<Store, std::shared_ptr<Store>> store(module, "Store");
+  // A disk that hangs holds up whoever drops the last reference, for close_timeout_s: no one else.
+  py::class_<Store, std::shared_ptr<Store>> store(module, "Store",
+                                                  py::release_gil_before_calling_cpp_dtor());
   BindScrub(store);
   store
       .def_static("open", &Open, py::arg("directories"), py::kw_only(), py::arg("page_bytes"),

@@ -54,6 +54,10 @@ class Faults:
     def waiting(self, kind: str) -> int:
         return int(self._rules[kind].waiting)
 
+    def forget_waiting(self, kind: str) -> None:
+        """Those of a process that has ended."""
+        self._rules[kind].waiting = 0
+
     @contextmanager
     def failing(self, kind: str, error: int, **how: int | str) -> Iterator[None]:
         """For a block, which must meet the rule."""
