@@ -48,7 +48,9 @@ def run_cases(shim: Path, folder: Path, cases: str, which: str = "not slow") -> 
     return int(passed[1])
 
 
-@pytest.mark.parametrize(("cases", "least"), [("cases.py", 20), ("endings.py", 2)])
+@pytest.mark.parametrize(
+    ("cases", "least"), [("cases.py", 20), ("endings.py", 2), ("refusals.py", 5)]
+)
 def test_faults_in_system_calls(shim: Path, tmp_path: Path, cases: str, least: int) -> None:
     assert run_cases(shim, tmp_path, cases) >= least
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from ctypes import Structure, c_int
 from pathlib import Path
 
-KINDS = ("read", "write", "sync", "allocate", "open", "probe")
+KINDS = ("read", "write", "sync", "allocate", "punch", "open", "open_direct", "probe")
 FILES = ("everywhere", "segments", "others")
 ALL = -1
 
