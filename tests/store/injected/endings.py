@@ -94,3 +94,44 @@ def test_an_interpreter_exits_beside_a_disk_that_stands_still(folder: Path, faul
     store = threads(folder)
     assert [get(store, i) for i in PAGES] == [Status.OK] * 8
     store.close()
+
+
+# Closes beside a disk that stands still, and forks; both processes stay until their input ends.
+CLOSE_AND_FORK = """
+import os, warnings
+from pathlib import Path
+from kvtier_store import StoreError
+from store.injected.stores import Pages, threads
+warnings.simplefilter("ignore", DeprecationWarning)
+store = threads(Path(sys.argv[1]), close_timeout_s=0.05)
+pages = Pages()
+store.submit_get([pages.get(1)])
+assert sys.stdin.readline() == "close\\n"
+try:
+    store.close()
+except StoreError:
+    if os.fork() != 0:
+        print("forked", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_child_does_not_keep_what_its_parent_lets_go_of_later(
+    folder: Path, faults: Faults
+) -> None:
+    filled(folder).close()
+    faults.stall("read")
+    program = subprocess.Popen(
+        command(CLOSE_AND_FORK, folder), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert program.stdin is not None
+    assert program.stdout is not None
+    wait_for(lambda: faults.waiting("read") == 1, "its read to stand still")
+    program.stdin.write("close\n")
+    program.stdin.flush()
+    assert program.stdout.readline() == "forked\n"
+    assert not opens(folder)
+    faults.clear()
+    wait_for(lambda: opens(folder), "the directory to be let go of")
+    program.communicate("", timeout=IN_TIME_S)
+    assert program.returncode == 0
