@@ -103,7 +103,7 @@ def test_a_disk_that_takes_no_writes_drops_them_until_it_works(disk, engine):
 
 
 def test_a_disk_that_stands_still_holds_up_nobody(disk, engine):
-    store = filled(disk, engine, stall_timeout_s=0.1)
+    store = filled(disk, engine, stall_timeout_s=2)
     disk.stall()
     pages = Pages()
     in_time(lambda: store.submit_get([pages.get(1)]))
@@ -144,5 +144,6 @@ def test_closing_beside_a_disk_that_stands_still(disk, engine):
         store.close()
     assert not opens(disk.mounted_at / "l3")
     disk.work()
-    assert statuses_of(store, 1) == [Status.OK]
+    # The read may not have begun when the store was closed.
+    assert set(statuses_of(store, 1)) <= {Status.OK, Status.CANCELLED}
     wait_for(lambda: opens(disk.mounted_at / "l3"), "the directory to be let go of")

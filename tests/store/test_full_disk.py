@@ -181,8 +181,8 @@ def test_a_directory_that_vanishes_is_noticed_and_takes_no_one_down(tmp_path):
     put_all(store, range(3))
     store.flush()
     shutil.rmtree(folder)
-    wait_for(lambda: "is gone" in store.stats().degraded_reason, "the store to notice")
     wait_for(lambda: not store.stats().directories[0].is_open, "the directory to be let go of")
+    assert str(folder) in store.stats().degraded_reason
     assert [get(store, i) for i in range(3)] == [Status.MISS] * 3
     assert put(store, 50) is Status.DROPPED
     assert not folder.exists()
