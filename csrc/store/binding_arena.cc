@@ -32,7 +32,7 @@ std::unique_ptr<Arena> Open(int fd, const OpenFields& fields, const std::string&
       MakeArenaGeometry(fields.slots, fields.parts, fields.part_bytes, AsBytes(name_space));
   options.backing = backing;
   options.numa_nodes = std::move(numa_nodes);
-  const py::gil_scoped_release release;
+  const WithoutGil released;
   return Arena::Open(fd, options);
 }
 
@@ -43,7 +43,6 @@ std::uint64_t RequiredBytes(std::uint64_t slots, std::uint64_t parts, std::uint6
 }
 
 void BindArenaClass(py::module_& module) {
-  using Released = py::call_guard<py::gil_scoped_release>;
   py::class_<Arena>(module, "Arena")
       .def_static(
           "open",
@@ -80,7 +79,7 @@ void BindArenaClass(py::module_& module) {
           "publish",
           [](Arena& arena, std::uint64_t slot, const py::bytes& bytes) {
             const Key key = ToKey(bytes);
-            const py::gil_scoped_release release;
+            const WithoutGil released;
             arena.Publish(slot, key);
           },
           py::arg("slot"), py::arg("key"))

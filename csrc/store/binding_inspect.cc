@@ -18,14 +18,14 @@ py::bytes UuidBytes(const DirectoryInfo& info) {
 
 // Calls back with the GIL, so that Ctrl-C and whatever `progress` raises end the scrub.
 ScrubReport Scrub(Store& store, const py::object& progress, std::uint64_t bytes_per_s) {
+  WithoutGil released;
   const auto call = [&](const ScrubReport& so_far) {
-    const py::gil_scoped_acquire acquire;
+    const WithoutGil::Meanwhile with_gil(released);
     if (PyErr_CheckSignals() != 0) throw py::error_already_set();
     if (progress.is_none()) return true;
     const py::object answer = progress(so_far);
     return answer.is_none() || py::cast<bool>(answer);
   };
-  const py::gil_scoped_release release;
   return store.Scrub(call, {bytes_per_s});
 }
 
@@ -71,8 +71,7 @@ void BindDirectoryInfo(py::module_& module) {
 
 void BindInspect(py::module_& module) {
   BindDirectoryInfo(module);
-  module.def("inspect", &InspectDirectory, py::arg("path"),
-             py::call_guard<py::gil_scoped_release>());
+  module.def("inspect", &InspectDirectory, py::arg("path"), Released());
   py::class_<ScrubReport>(module, "ScrubReport")
       .def_readonly("pages_total", &ScrubReport::pages_total)
       .def_readonly("pages", &ScrubReport::pages)

@@ -11,8 +11,6 @@ namespace py = pybind11;
 namespace kvtier::binding {
 namespace {
 
-using Released = py::call_guard<py::gil_scoped_release>;
-
 std::vector<Key> ToKeys(const std::vector<py::bytes>& list) {
   std::vector<Key> keys;
   keys.reserve(list.size());
@@ -25,7 +23,7 @@ template <typename Result>
 auto WithKeys(Result (Store::*method)(std::span<const Key>)) {
   return [method](Store& store, const std::vector<py::bytes>& list) {
     const std::vector<Key> keys = ToKeys(list);
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     return (store.*method)(keys);
   };
 }
@@ -34,7 +32,7 @@ template <typename Result>
 auto WithKeys(Result (Store::*method)(std::span<const Key>) const) {
   return [method](const Store& store, const std::vector<py::bytes>& list) {
     const std::vector<Key> keys = ToKeys(list);
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     return (store.*method)(keys);
   };
 }
@@ -48,12 +46,12 @@ std::shared_ptr<Store> Open(const std::vector<DirectorySpec>& directories, std::
   PageGeometry pages{.page_bytes = page_bytes, .name_space = {}};
   std::memcpy(pages.name_space.bytes.data(), name_space.data(), name_space.size());
   pages.name_space.size = name_space.size();
-  const py::gil_scoped_release release;
+  const WithoutGil released;
   return Store::Open(directories, pages, options ? *options : StoreOptions{});
 }
 
 std::vector<Completion> Wait(Store& store, double timeout_s, std::size_t limit) {
-  const py::gil_scoped_release release;
+  const WithoutGil released;
   const std::chrono::duration<double> timeout(std::clamp(timeout_s, 0.0, 1e6));
   return store.completions().Wait(std::chrono::duration_cast<std::chrono::nanoseconds>(timeout),
                                   limit);
@@ -216,7 +214,9 @@ void Submit(Store& store, std::vector<Request> batch) {
 }
 
 void BindStoreClass(py::module_& module) {
-  py::class_<Store, std::shared_ptr<Store>> store(module, "Store");
+  // A disk that hangs holds up whoever drops the last reference, for close_timeout_s: no one else.
+  py::class_<Store, std::shared_ptr<Store>> store(module, "Store",
+                                                  py::release_gil_before_calling_cpp_dtor());
   BindScrub(store);
   store
       .def_static("open", &Open, py::arg("directories"), py::kw_only(), py::arg("page_bytes"),

@@ -20,6 +20,10 @@ bool Health::ReadFailed(const std::string& why) {
 
 bool Health::WriteFailed(const std::string& why) { return writes_.Failed(Describe("writes", why)); }
 
+bool Health::CommitFailed(const std::string& why) {
+  return ++failed_commits_ >= Breaker::kFailuresMax && writes_.Open(Describe("writes", why));
+}
+
 bool Health::TakeOut(const std::string& why) {
   const std::lock_guard lock(mutex_);
   if (!reads_.Open(Describe("reads and writes", why))) return false;

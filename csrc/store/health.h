@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <mutex>
 #include <string>
@@ -26,10 +27,13 @@ class Health {
 
   void ReadSucceeded() { reads_.Succeeded(); }
   void WriteSucceeded() { writes_.Succeeded(); }
+  void CommitSucceeded() { failed_commits_ = 0; }
 
   // True if it went out of use by this: the caller deals with what is queued.
   bool ReadFailed(const std::string& why);
   bool WriteFailed(const std::string& why);
+  // Counted by itself: that slots can be written says nothing about making them durable.
+  bool CommitFailed(const std::string& why);
   // At once.
   bool TakeOut(const std::string& why);
 
@@ -45,6 +49,7 @@ class Health {
   std::mutex mutex_;  // held from a change of `reads_` to that of what is in sight
   Breaker reads_;
   Breaker writes_;
+  std::atomic<int> failed_commits_{0};  // in a row
 };
 
 }  // namespace kvtier

@@ -176,10 +176,13 @@ void Lane::CountIoError() {
 
 IoStatus Lane::Commit() {
   const IoStatus status = volume_->Commit(shared_.catalog, self_, shared_.next_sequence);
-  if (status.ok()) return status;
+  if (status.ok()) {
+    health_.CommitSucceeded();
+    return status;
+  }
   CountIoError();
   // Even for want of space: pages that cannot be made durable are not taken in.
-  WriteFailed(status.Text());
+  if (health_.CommitFailed(status.Text())) FailQueued();
   return status;
 }
 

@@ -1,6 +1,7 @@
 #include "open_directory.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <filesystem>
@@ -54,6 +55,31 @@ std::unique_ptr<Device> OpenDevice(const std::string& path, const StoreOptions& 
   return OpenPosixDevice(path, options.EngineInUse());
 }
 
+void KeepToOwner(const std::string& path) {
+  constexpr mode_t kOwner = S_IRWXU, kOthers = S_IRWXG | S_IRWXO;
+  struct stat found{};
+  if (::lstat(path.c_str(), &found) != 0 || found.st_uid != ::geteuid()) return;
+  if (S_ISLNK(found.st_mode) || (found.st_mode & kOthers) == 0) return;
+  (void)::chmod(path.c_str(), found.st_mode & kOwner);  // `kvtier doctor` says what is left
+}
+
+bool IsOurs(const std::string& name) {
+  std::uint64_t segment;
+  return name == kLockName || name == kSuperblockName || name == kJournalName ||
+         ParseSegmentName(name, segment);
+}
+
+// Pages hold what users wrote: also in a directory that was prepared or copied with modes as they
+// come. What belongs to somebody else is left as it is.
+void MakePrivate(const std::string& path) {
+  KeepToOwner(path);
+  std::error_code error;
+  std::filesystem::directory_iterator entry(path, error);
+  for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
+    if (IsOurs(entry->path().filename().string())) KeepToOwner(entry->path().string());
+  }
+}
+
 OpenedDirectory OpenOn(std::unique_ptr<Device> device, const DirectorySpec& spec,
                        const PageGeometry& pages, const StoreOptions& options) {
   auto lock = std::make_unique<OwnerLock>(spec.path);
@@ -62,6 +88,7 @@ OpenedDirectory OpenOn(std::unique_ptr<Device> device, const DirectorySpec& spec
   OpenedDirectory opened;
   opened.volume =
       std::make_unique<Volume>(spec, pages, std::move(device), std::move(lock), options.unix_now);
+  if (!options.open_device) MakePrivate(spec.path);
   opened.pages = opened.volume->Recover();
   return opened;
 }

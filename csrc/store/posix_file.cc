@@ -24,7 +24,12 @@ constexpr int kDirectFlag = 0;  // macOS: F_NOCACHE, set once the file is open
 class PosixFile : public File {
  public:
   PosixFile(int fd, bool drops_behind, bool uses_uring)
-      : fd_(fd), drops_behind_(drops_behind), uses_uring_(uses_uring && !drops_behind) {}
+      : fd_(fd), drops_behind_(drops_behind), uses_uring_(uses_uring && !drops_behind) {
+#if defined(__linux__)
+    // No reading ahead: what lies behind a slot is another page, which nobody would drop.
+    if (drops_behind) ::posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
+#endif
+  }
   ~PosixFile() override { ::close(fd_); }
 
   IoStatus Read(std::span<iovec> pieces, std::uint64_t offset) override {

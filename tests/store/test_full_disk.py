@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -10,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from support.engine_process import wait_for
-from support.store_client import get, open_store, put, put_all
+from support.store_client import get, key, open_store, put, put_all
 
-from kvtier_store import Status, StoreError
+from kvtier_store import Status, Store, StoreError, inspect
 
 MIB = 1 << 20
 
@@ -69,6 +70,73 @@ def test_a_disk_that_others_fill_goes_on_recycling(small):
     store.close()
 
 
+def generation(folder: Path) -> int:
+    return inspect(str(folder)).journal_generation
+
+
+def fill_the_journal(store: Store, hog: Path) -> None:
+    """Puts, in the place of others, until the full disk keeps the journal from being replaced."""
+    fill(hog)
+    statuses: list[Status] = []
+    while Status.DROPPED not in statuses[-50:]:
+        assert len(statuses) < 10_000, "there is still room in the journal"
+        statuses += [put(store, 1000 + len(statuses) + i) for i in range(50)]
+        with contextlib.suppress(StoreError):
+            store.flush()
+    assert set(statuses) == {Status.OK, Status.DROPPED}
+    assert statuses.count(Status.OK) > 700  # of two records each
+    stats = store.stats()
+    assert "No space left on device" in stats.degraded_reason
+    assert (stats.directories[0].reads_in_use, stats.directories[0].writes_in_use) == (True, False)
+
+
+KEPT = range(8)
+
+
+@pytest.fixture
+def full(small: Path) -> Store:
+    """Of the pages in it `KEPT` are durable and pinned."""
+    store = open_store(small / "l3", pages=24, commit_interval_s=0.01)
+    put_all(store, KEPT)
+    store.pin([key(i) for i in KEPT])
+    store.flush()
+    before = generation(small / "l3")
+    fill_the_journal(store, small / "hog")
+    assert generation(small / "l3") == before
+    return store
+
+
+def test_a_disk_too_full_for_a_fresh_journal_serves_reads_until_there_is_room(small, full):
+    folder, before = small / "l3", generation(small / "l3")
+    assert [get(full, i) for i in KEPT] == [Status.OK] * len(KEPT)
+    with pytest.raises(StoreError, match="No space left on device"):
+        full.flush()
+    (small / "hog").unlink()
+    wait_for(lambda: not full.stats().degraded, "the store to write again")
+    assert generation(folder) > before
+    put_all(full, range(200, 210))
+    full.flush()
+    numbers = range(12_000)
+    held = full.contains([key(i) for i in numbers])
+    full.close()
+    store = open_store(folder, pages=24)
+    assert store.contains([key(i) for i in numbers]) == held
+    present = [i for i in numbers if held[i]]
+    assert len(present) == 24
+    assert {*KEPT, *range(200, 210)} <= set(present)
+    assert [get(store, i) for i in present] == [Status.OK] * len(present)
+    store.close()
+
+
+def test_a_crash_on_such_a_disk_loses_nothing_that_was_durable(small, full, tmp_path):
+    shutil.copytree(small / "l3", tmp_path / "copy")
+    (small / "hog").unlink()
+    full.close()
+    store = open_store(tmp_path / "copy", pages=24)
+    assert [get(store, i) for i in KEPT] == [Status.OK] * len(KEPT)
+    store.close()
+
+
 def test_a_disk_too_full_for_a_journal_is_refused_with_a_sentence(small):
     (small / "hog").write_bytes(bytes(2 * MIB - 8 * 4096))
     with pytest.raises(StoreError, match=r"cannot write the journal in .*No space left on device"):
@@ -113,8 +181,8 @@ def test_a_directory_that_vanishes_is_noticed_and_takes_no_one_down(tmp_path):
     put_all(store, range(3))
     store.flush()
     shutil.rmtree(folder)
-    wait_for(lambda: "is gone" in store.stats().degraded_reason, "the store to notice")
     wait_for(lambda: not store.stats().directories[0].is_open, "the directory to be let go of")
+    assert str(folder) in store.stats().degraded_reason
     assert [get(store, i) for i in range(3)] == [Status.MISS] * 3
     assert put(store, 50) is Status.DROPPED
     assert not folder.exists()

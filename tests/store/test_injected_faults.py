@@ -1,4 +1,4 @@
-"""Real faults in the store's system calls: runs injected/cases.py below injected/shim.c."""
+"""Real faults in the store's system calls: runs what is in injected/ below injected/shim.c."""
 
 from __future__ import annotations
 
@@ -26,29 +26,35 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return library
 
 
-def run_cases(shim: Path, folder: Path, which: str) -> str:
+def run_cases(shim: Path, folder: Path, cases: str, which: str = "not slow") -> int:
+    """How many passed: all of them."""
     rules, below = folder / "rules", folder / "below"
     rules.write_bytes(bytes(4096))
     below.mkdir()
     paths = {"LD_PRELOAD": shim, "KVTIER_FAULTS": rules, "KVTIER_FAULTS_BELOW": below}
     arguments = ["-q", "-p", "no:cacheprovider", "--timeout", "3600", "-m", which]
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "pytest", *arguments, str(HERE / "cases.py")],
+        [sys.executable, "-P", "-m", "pytest", *arguments, str(HERE / cases)],
         cwd=ROOT,
         env=os.environ | {name: str(path) for name, path in paths.items()},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def test_faults_in_system_calls(shim: Path, tmp_path: Path) -> None:
-    summary = run_cases(shim, tmp_path, "not slow").splitlines()[-1]
-    assert re.match(r"2\d passed", summary), summary
+    summary = done.stdout.splitlines()[-1]
+    passed = re.match(r"(\d+) passed", summary)
+    assert passed, summary
     assert "skipped" not in summary
+    return int(passed[1])
+
+
+@pytest.mark.parametrize(
+    ("cases", "least"), [("cases.py", 20), ("endings.py", 2), ("refusals.py", 5)]
+)
+def test_faults_in_system_calls(shim: Path, tmp_path: Path, cases: str, least: int) -> None:
+    assert run_cases(shim, tmp_path, cases) >= least
 
 
 @pytest.mark.slow
 def test_faults_in_system_calls_for_long(shim: Path, tmp_path: Path) -> None:
-    assert " passed" in run_cases(shim, tmp_path, "slow")
+    assert run_cases(shim, tmp_path, "cases.py", "slow") == 1

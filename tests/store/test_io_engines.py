@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 from ctypes import addressof, c_char
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.python_process import run_python
 from support.store_client import NAMESPACE, ROOT, key, wait_one
 from support.store_files import find_slots
 
@@ -157,3 +159,31 @@ def test_memory_that_is_not_there(tmp_path, engine):
     assert not store.stats().degraded
     assert get(store, 1, CUTS[0]) is Status.OK
     store.close()
+
+
+# A container's default profile says no like this.
+FORBIDDEN = """
+import errno
+from pathlib import Path
+from support.forbidding import IO_URING_SETUP, forbid
+from support.store_client import get, open_store, put
+from kvtier_store import IoEngine, StoreError
+forbid(IO_URING_SETUP, int(sys.argv[2]))
+folder = Path(sys.argv[1])
+try:
+    open_store(folder, io_engine=IoEngine.IO_URING)
+except StoreError as error:
+    print(error)
+store = open_store(folder, io_engine=IoEngine.AUTO)
+print(store.stats().io_engine.name, put(store, 1).name, get(store, 1).name)
+store.close()
+"""
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.ENOSYS], ids=errno.errorcode.get)
+def test_where_io_uring_is_forbidden_threads_do(tmp_path, error):
+    done = run_python(FORBIDDEN, tmp_path / "l3", str(error))
+    assert done.returncode == 0, done.stderr
+    refusal, used = done.stdout.splitlines()
+    assert "io_engine is io_uring, which this kernel or a sandbox" in refusal
+    assert used == "THREADS OK OK"

@@ -10,7 +10,7 @@ import pytest
 from support.store_client import PAGE_BYTES, SLOT_BYTES, get, key, open_store, put, put_all
 from support.store_files import Slot, find_slots
 
-from kvtier_store import Status
+from kvtier_store import Status, crc32c
 
 PAGES = 8
 
@@ -92,6 +92,32 @@ def test_a_slot_of_another_store(folder, tmp_path):
     other.close()
     slot_of(folder, 0).write(slot_of(tmp_path / "other", 0).read())
     expect(folder, {0}, {"foreign": 1})
+
+
+def seal(header: bytearray) -> bytes:
+    """With the checksum of what it says now."""
+    header[12:16] = crc32c(memoryview(header)[16:128]).to_bytes(4, "little")
+    return bytes(header)
+
+
+@pytest.mark.parametrize(
+    ("at", "cause"),
+    [
+        (32, "namespace"),
+        (16, "foreign"),
+        (72, "key"),
+        (104, "sequence"),
+        (112, "length"),
+        (120, "checksum"),
+    ],
+)
+def test_a_whole_header_that_says_something_else(folder, at, cause):
+    """As a program's bug or a forger would leave it: the header's own checksum is right."""
+    slot = slot_of(folder, 3)
+    header = bytearray(slot.read()[:4096])
+    header[at] ^= 1
+    slot.write(seal(header))
+    expect(folder, {3}, {cause: 1})
 
 
 def test_a_segment_truncated_under_a_running_store(folder):

@@ -91,10 +91,3 @@ def test_a_segment_that_is_a_symbolic_link(used):
     (used / "segment-00000").symlink_to(target)
     with pytest.raises(StoreError, match="cannot open the segments"):
         open_store(used)
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everything")
-def test_a_directory_without_permission(tmp_path):
-    (tmp_path / "l3").mkdir(0o500)
-    with pytest.raises(StoreError, match="no permission to read and write"):
-        open_store(tmp_path / "l3")

@@ -3,65 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import random
-import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from store.injected.faults import Faults
+from store.injected.stores import (
+    PAGES,
+    Pages,
+    filled,
+    in_time,
+    opens,
+    statuses_of,
+    threads,
+    until_in_use,
+)
 from support.engine_process import wait_for
-from support.store_client import PAGE_BYTES, ROOT, get, key, open_store, page, put, put_all
+from support.store_client import get, key, put, put_all
 
-from kvtier_store import Get, IoEngine, Put, Status, Store, StoreError
-
-PAGES = range(8)
-IN_TIME_S = 60.0  # generous: what it bounds takes milliseconds
-
-
-@pytest.fixture(scope="module")
-def process() -> Faults:
-    return Faults()
-
-
-@pytest.fixture
-def faults(process: Faults) -> Iterator[Faults]:
-    yield process
-    process.clear()
-
-
-@pytest.fixture
-def folder(faults: Faults, request: pytest.FixtureRequest) -> Path:
-    return faults.below / request.node.name.replace("[", "-").rstrip("]")
-
-
-def threads(folder: Path, **options: Any) -> Store:
-    """io_uring does not go through libc, so that nothing could be put in its way."""
-    return open_store(folder, io_engine=IoEngine.THREADS, **options)
-
-
-def filled(folder: Path, **options: Any) -> Store:
-    store = threads(folder, **options)
-    put_all(store, PAGES)
-    store.flush()
-    return store
-
-
-def in_time(call: Callable[[], Any]) -> Any:
-    """The call's result; fails if it does not return while the disk stands still."""
-    results: list[Any] = []
-    thread = threading.Thread(target=lambda: results.append(call()), daemon=True)
-    thread.start()
-    thread.join(IN_TIME_S)
-    assert not thread.is_alive(), "the caller is held up"
-    return results[0]
-
-
-def until_in_use(store: Store) -> None:
-    wait_for(lambda: not store.stats().degraded, "the store to come back")
+from kvtier_store import Status, StoreError
 
 
 @pytest.mark.parametrize("error", [errno.EIO, errno.ENXIO, errno.ENODATA])
@@ -184,32 +145,6 @@ def test_what_the_kernel_cuts_short_is_resumed(folder: Path, faults: Faults) -> 
     store.close()
 
 
-class Pages:
-    """Requests whose memory lives as long as the test."""
-
-    def __init__(self) -> None:
-        self._kept: list[Any] = []
-
-    def get(self, i: int) -> Get:
-        return Get(i, key(i), [self._memory(bytes(PAGE_BYTES))])
-
-    def put(self, i: int) -> Put:
-        return Put(i, key(i), ROOT, [self._memory(page(i))])
-
-    def _memory(self, content: bytes) -> tuple[int, int]:
-        self._kept.append(ctypes.create_string_buffer(content, PAGE_BYTES))
-        return ctypes.addressof(self._kept[-1]), PAGE_BYTES
-
-
-def statuses_of(store: Store, count: int) -> list[Status]:
-    ended: list[Status] = []
-    while len(ended) < count:
-        found = store.wait(IN_TIME_S)
-        assert found, "a request does not end"
-        ended += [completion.status for completion in found]
-    return ended
-
-
 def test_reads_of_a_disk_that_stands_still(folder: Path, faults: Faults) -> None:
     store = filled(folder, read_depth=2, read_timeout_s=0.05, stall_timeout_s=3600)
     faults.stall("read")
@@ -274,14 +209,6 @@ def test_closing_beside_a_disk_that_stands_still(folder: Path, faults: Faults) -
     faults.clear()
     assert statuses_of(store, 1) == [Status.OK]
     wait_for(lambda: opens(folder), "the directory to be let go of")
-
-
-def opens(folder: Path) -> bool:
-    try:
-        threads(folder).close()
-    except StoreError:
-        return False
-    return True
 
 
 def test_a_file_system_that_takes_the_flag_and_refuses_the_transfer(

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from ctypes import Structure, c_int
 from pathlib import Path
 
-KINDS = ("read", "write", "sync", "allocate", "open", "probe")
+KINDS = ("read", "write", "sync", "allocate", "punch", "open", "open_direct", "probe")
 FILES = ("everywhere", "segments", "others")
 ALL = -1
 
@@ -53,6 +53,10 @@ class Faults:
 
     def waiting(self, kind: str) -> int:
         return int(self._rules[kind].waiting)
+
+    def forget_waiting(self, kind: str) -> None:
+        """Those of a process that has ended."""
+        self._rules[kind].waiting = 0
 
     @contextmanager
     def failing(self, kind: str, error: int, **how: int | str) -> Iterator[None]:

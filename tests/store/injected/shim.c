@@ -16,7 +16,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { READ, WRITE, SYNC, ALLOCATE, OPEN, PROBE, KINDS };
+enum { READ, WRITE, SYNC, ALLOCATE, PUNCH, OPEN, OPEN_DIRECT, PROBE, KINDS };
 enum { EVERYWHERE, SEGMENTS, OTHERS };
 
 struct rule {
@@ -153,7 +153,7 @@ int fsync(int fd) {
 
 int fallocate(int fd, int mode, off_t at, off_t bytes) {
   REAL(fallocate);
-  FAIL_IF(meet(ALLOCATE, fd, NULL));
+  FAIL_IF(meet(mode & FALLOC_FL_PUNCH_HOLE ? PUNCH : ALLOCATE, fd, NULL));
   return real(fd, mode, at, bytes);
 }
 
@@ -168,5 +168,6 @@ int openat(int fd, const char *name, int flags, ...) {
     va_end(more);
   }
   if (fd >= 0) FAIL_IF(meet(OPEN, fd, NULL));
+  if (fd >= 0 && flags & O_DIRECT) FAIL_IF(meet(OPEN_DIRECT, fd, NULL));
   return real(fd, name, flags, mode);
 }
