@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from kvtier_engine.config import Dtype, Hugepages, L3Eviction, LogLevel
+from kvtier_engine.config import Dtype, Hugepages, L3Eviction, LogLevel, MemoryEviction
 from kvtier_ops.fields import (
     AmountField,
     CountField,
@@ -131,6 +131,13 @@ class L1(Section):
         "on a CPU.",
         examples=["4GiB"],
     )
+    eviction: MemoryEviction = Field(
+        default="lru",
+        description="Which page leaves first when L1 is full. `lru`: the least recently used. "
+        "`arc`: the same, but pages that were used again are kept apart from those used once, "
+        "with shares that adapt; for an L1 of one or two percent of what is asked for.",
+        examples=["arc"],
+    )
 
 
 class L2(Section):
@@ -141,6 +148,11 @@ class L2(Section):
         description="Memory for pages. A percentage is of the memory that kvtier may use; "
         "`0GiB`: no L2; `auto`: half of what weights, work and L1 leave.",
         examples=["64GiB"],
+    )
+    eviction: MemoryEviction = Field(
+        default="lru",
+        description="Which page leaves first when L2 is full; as for L1.",
+        examples=["arc"],
     )
     hugepages: Hugepages = Field(
         default="transparent",

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Device = Literal["cpu", "cuda"]
 Dtype = Literal["bfloat16", "float16", "float32"]
 Hugepages = Literal["none", "transparent", "2MiB", "1GiB"]
+MemoryEviction = Literal["lru", "arc"]
 L3Eviction = Literal["lru", "keep_reused"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Positive = Annotated[int, Field(gt=0)]
@@ -59,10 +60,12 @@ class KvGeometry(Section):
 
 class L1Config(Section):
     pages: Positive = Field(description="Pages of KV in device memory, over all ranks.")
+    eviction: MemoryEviction = Field(default="lru", description="Which page leaves first.")
 
 
 class L2Config(Section):
     pages: NotNegative = Field(default=0, description="Slots of the host-memory arena; 0: no L2.")
+    eviction: MemoryEviction = Field(default="lru", description="Which page leaves first.")
     hugepages: Hugepages = Field(default="transparent", description="Pages that back the arena.")
     arena_fd: NotNegative | None = Field(
         default=None,

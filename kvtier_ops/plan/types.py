@@ -142,8 +142,13 @@ class Plan:
         return CacheConfig(
             geometry=self.model.geometry,
             page_tokens=tiers.page_tokens,
-            l1=L1Config(pages=self.l1.pages),
-            l2=L2Config(pages=self.l2.pages, hugepages=tiers.l2.hugepages, arena_fd=arena_fd),
+            l1=L1Config(pages=self.l1.pages, eviction=tiers.l1.eviction),
+            l2=L2Config(
+                pages=self.l2.pages,
+                eviction=tiers.l2.eviction,
+                hugepages=tiers.l2.hugepages,
+                arena_fd=arena_fd,
+            ),
             l3=L3Config(
                 directories=disks,
                 reserve_bytes=tiers.l3.reserve.bytes,

@@ -76,6 +76,14 @@ def test_the_eviction_policy_reaches_the_engine() -> None:
     assert plan(profile(l3="4GiB")).engine_config(Path("/run/x")).cache.l3.eviction == "lru"
 
 
+def test_the_eviction_policies_of_memory_reach_the_engine() -> None:
+    made = plan(profile(tiers={"l1": {"eviction": "arc"}, "l2": {"eviction": "arc"}}))
+    cache = made.engine_config(Path("/run/x")).cache
+    assert (cache.l1.eviction, cache.l2.eviction) == ("arc", "arc")
+    cache = plan(profile(l1="1GiB")).engine_config(Path("/run/x")).cache
+    assert (cache.l1.eviction, cache.l2.eviction) == ("lru", "lru")
+
+
 def test_the_admission_rule_reaches_the_engine() -> None:
     l3 = {"size": "4GiB", "directories": [str(DISK)], "admit_sightings": 2, "admit_tokens": 1025}
     made = plan(profile(tiers={"l3": l3, "page_tokens": 64}))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from kvtier_engine.config import SchedulerConfig
+from kvtier_engine.config import MemoryEviction, SchedulerConfig
 from kvtier_engine.core.engine import Engine
 from kvtier_engine.core.scheduler import Scheduler
 from kvtier_engine.kv.disk import DiskTier
 from kvtier_engine.kv.host import HostTier
 from kvtier_engine.kv.manager import KvManager
 from kvtier_engine.kv.pages import PagePool
-from kvtier_engine.kv.policy import Lru
+from kvtier_engine.kv.policy import make_policy
 from kvtier_engine.messages import Generate, Output, SamplingParams
 from support.fake_tiers import FakeArena, FakeRanks, FakeStore
 
@@ -30,6 +30,7 @@ class Sizes:
     offload_delay: int = 0
     max_context_tokens: int | None = None  # none: what L1 holds
     eos_ids: tuple[int, ...] = ()
+    eviction: MemoryEviction = "lru"  # of L1 and L2
 
 
 @dataclass
@@ -55,8 +56,9 @@ class FakeEngine:
             chunks_max=sizes.max_running,
         )
         self.now = 0.0  # the manager's clock, moved by the test
-        self.pool = PagePool(sizes.l1, Lru())
-        self.host = HostTier(self.arena, Lru()) if self.arena else None  # type: ignore[arg-type]
+        self.pool = PagePool(sizes.l1, make_policy(sizes.eviction, sizes.l1))
+        policy = make_policy(sizes.eviction, sizes.l2)
+        self.host = HostTier(self.arena, policy) if self.arena else None  # type: ignore[arg-type]
         self.disk = DiskTier(self.store) if self.store else None  # type: ignore[arg-type]
         self.manager = KvManager(
             PAGE_TOKENS,

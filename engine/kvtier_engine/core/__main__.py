@@ -28,7 +28,7 @@ from kvtier_engine.core.warmup import warm_up
 from kvtier_engine.kv.keys import namespace
 from kvtier_engine.kv.manager import KvManager
 from kvtier_engine.kv.pages import PagePool
-from kvtier_engine.kv.policy import Lru
+from kvtier_engine.kv.policy import make_policy
 from kvtier_engine.log import set_up_logging
 from kvtier_engine.messages import Failed, Progress
 from kvtier_engine.model.errors import ModelError
@@ -70,14 +70,15 @@ class Start:
 
     def _open_cache(self, memory: HostMemory | None, space: bytes) -> KvManager:
         config = self._config
-        host = open_host(memory)
+        host = open_host(config, memory)
         disk = open_disk(config, space) if host is not None else None
         if disk is not None:
             stats = disk.stats()
             self._progress("l3")(stats.recovered_pages, stats.recovered_pages)
+        l1 = config.cache.l1
         return KvManager(
             config.cache.page_tokens,
-            PagePool(config.cache.l1.pages, Lru()),
+            PagePool(l1.pages, make_policy(l1.eviction, l1.pages)),
             host,
             disk,
             prefix_reuse=config.cache.prefix_reuse,

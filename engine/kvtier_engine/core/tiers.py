@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from kvtier_engine.kv.disk import DiskTier
 from kvtier_engine.kv.host import HostTier
-from kvtier_engine.kv.policy import Lru
+from kvtier_engine.kv.policy import make_policy
 from kvtier_store import (
     Arena,
     ArenaError,
@@ -103,11 +103,11 @@ def _map(
     return HostMemory(arena, fd)
 
 
-def open_host(memory: HostMemory | None) -> HostTier | None:
+def open_host(config: EngineConfig, memory: HostMemory | None) -> HostTier | None:
     """L2's bookkeeping over its memory, with what an earlier engine left in it."""
     if memory is None:
         return None
-    host = HostTier(memory.arena, Lru())
+    host = HostTier(memory.arena, make_policy(config.cache.l2.eviction, memory.arena.slots))
     if host.adopted:
         log.info("L2: %d pages of the engine before this one are kept", host.adopted)
     return host

@@ -66,14 +66,16 @@ class HostTier:
                 return None
         return slot
 
-    def reserve(self) -> int | None:
-        """A slot to fill, pinned; None if every slot is pinned."""
+    def reserve(self, key: bytes) -> int | None:
+        """A slot to fill with the page of `key`, pinned; None if every slot is pinned."""
+        self._policy.expect(key)
         if not self._free:
-            key = self._policy.evict(lambda k: self._slot_of[k] not in self._pins)
-            if key is None:
+            found = self._policy.oldest(1, lambda k: self._slot_of[k] not in self._pins)
+            if not found:
                 return None
             self.evictions += 1
-            self._vacate(key)
+            self._policy.evict(found[0])
+            self._vacate(found[0])
         slot = self._free.pop()
         self._reserved.add(slot)
         self.pin(slot)
@@ -110,10 +112,16 @@ class HostTier:
             del self._pins[slot]
 
     def touch(self, keys: Sequence[bytes]) -> None:
-        """A chain, head first, was used: those of its pages that are here."""
+        """A chain, head first, is used: those of its pages that are here."""
         for key in reversed(keys):
             if key in self._slot_of:
                 self._policy.touch(key)
+
+    def reorder(self, keys: Sequence[bytes]) -> None:
+        """A chain, head first, was used and has grown: puts its pages behind their parents."""
+        for key in reversed(keys):
+            if key in self._slot_of:
+                self._policy.reorder(key)
 
     def drop(self, key: bytes) -> None:
         """Forgets a page that must not be used again; its slot must not be pinned."""

@@ -135,12 +135,13 @@ class KvManager:
         if empty > self.pool.available - sum(map(self.pool.is_cached, in_l1)):
             return Refusal.NO_PAGES
         self.pool.hold(in_l1)
-        allocated = self.pool.allocate(empty)
+        self._touch(seq.chain.keys)
+        allocated = self.pool.allocate(empty, seq.chain.keys)
         assert allocated is not None, "the count above is what allocate goes by"
         admission = self._fill(seq, keys, sources, allocated)
         self._end_lookup(seq)
         self._claim(seq, token_ids)
-        self._touch(seq.chain.keys)
+        self.pool.reorder(keys[: len(sources)])
         seq.chain_pages = -(-len(token_ids) // self.page_tokens)
         if self.offloader is not None:
             self.offloader.used(keys[: len(sources)], seq.chain_pages)
@@ -191,7 +192,7 @@ class KvManager:
                 del self._computing[key]
         self._end_lookup(seq)
         self.pool.release(seq.pages)
-        self._touch(seq.chain.keys[: seq.published])
+        self._reorder(seq.chain.keys[: seq.published])
         seq.pages = []
         seq.published = 0
         seq.lookups = 0
@@ -314,8 +315,16 @@ class KvManager:
         seq.lookup = None
 
     def _touch(self, keys: Sequence[bytes]) -> None:
+        """The chain is used: before its missing pages enter a tier, who are not used again."""
         self.pool.touch(keys)
         if self.host is not None:
             self.host.touch(keys)
+        if self.disk is not None:
+            self.disk.touch(keys)
+
+    def _reorder(self, keys: Sequence[bytes]) -> None:
+        self.pool.reorder(keys)
+        if self.host is not None:
+            self.host.reorder(keys)
         if self.disk is not None:
             self.disk.touch(keys)

@@ -67,7 +67,7 @@ class Offloader:
         """The held L1 `page` is full after `step`: the copy to make with it, if there is one."""
         if key in self._copying_keys or self._host.find(key) is not None:
             return None
-        slot = self._host.reserve()
+        slot = self._host.reserve(key)
         if slot is None:
             self.skipped += 1
             return None

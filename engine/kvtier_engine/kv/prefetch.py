@@ -72,7 +72,7 @@ class Prefetcher:
                 on_disk = [False] * index + self._disk.contains(keys[index:])
             if not on_disk[index]:
                 break
-            slot = self._reserve()
+            slot = self._reserve(key)
             if slot is None:
                 lookup.is_cut = True
                 break
@@ -137,8 +137,8 @@ class Prefetcher:
         lookup.pending.add(key)
         return True
 
-    def _reserve(self) -> int | None:
-        return self._host.reserve() if self._host.pinned < self._slots_max else None
+    def _reserve(self, key: bytes) -> int | None:
+        return self._host.reserve(key) if self._host.pinned < self._slots_max else None
 
     def _land(self, loaded: Loaded) -> int | None:
         """The slot that now holds the page; None if the read failed."""

@@ -7,6 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from support.fake_engine import PAGE_TOKENS, FakeEngine, Sizes
 from support.fake_tiers import reference_answer
 
+from kvtier_engine.config import MemoryEviction
 from kvtier_engine.messages import CachedTokens
 from kvtier_store import Status
 
@@ -270,9 +271,11 @@ def test_a_large_request_is_not_overtaken_for_ever():
 class Cache(RuleBasedStateMachine):
     """Random conversations on tiny tiers, a disk that fails and dawdles, aborts."""
 
+    eviction: MemoryEviction = "lru"
+
     def __init__(self) -> None:
         super().__init__()
-        self.engine = FakeEngine(Sizes(l1=10, l2=7, offload_delay=1))
+        self.engine = FakeEngine(Sizes(l1=10, l2=7, offload_delay=1, eviction=self.eviction))
         self.prompts: dict[str, tuple[list[int], int]] = {}
         self.aborted: set[str] = set()
 
@@ -325,8 +328,14 @@ class Cache(RuleBasedStateMachine):
         assert self.engine.ranks.known_sequences == 0
 
 
+class CacheWithArc(Cache):
+    eviction = "arc"
+
+
 TestCache = Cache.TestCase
-TestCache.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestCacheWithArc = CacheWithArc.TestCase
+for case in (TestCache, TestCacheWithArc):
+    case.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
 
 
 def test_the_page_size_of_these_tests():
