@@ -10,10 +10,19 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from kvtier_engine.config import Dtype, Hugepages, L3Eviction, LogLevel, MemoryEviction
+from kvtier_engine.config import (
+    Dtype,
+    Hugepages,
+    L3Admission,
+    L3Eviction,
+    L3Write,
+    LogLevel,
+    MemoryEviction,
+)
 from kvtier_ops.fields import (
     AmountField,
     CountField,
+    LimitField,
     ModelField,
     NameField,
     PathField,
@@ -189,6 +198,26 @@ class L3(Section):
         "`keep_reused`: the same, but pages that were read from L3 stay far longer; for an L3 that "
         "holds a small part of what is asked for.",
         examples=["keep_reused"],
+    )
+    write: L3Write = Field(
+        default="on_evict",
+        description="When a page is written to L3. `on_evict`: when L2 is about to evict it, and "
+        "at a clean stop; what only L2 holds is lost if the host fails. `write_through`: as soon "
+        "as it has been computed; more is written, and nothing is lost.",
+        examples=["write_through"],
+    )
+    admission: L3Admission = Field(
+        default="auto",
+        description="`auto`: while pages stay in L3 longer than it takes until they are used "
+        "again, all are written; when L3 is too small for that, only those that have been used "
+        "again before. `all`: always all.",
+        examples=["all"],
+    )
+    write_bytes_per_day: LimitField = Field(
+        default=None,
+        description="Space on disk that may be written in 24 hours, over all directories, to spare "
+        "disks that wear: `none`, or what they are rated for. Pages beyond it are not written.",
+        examples=["5TB"],
     )
     admit_sightings: int = Field(
         default=1,

@@ -16,6 +16,8 @@ Dtype = Literal["bfloat16", "float16", "float32"]
 Hugepages = Literal["none", "transparent", "2MiB", "1GiB"]
 MemoryEviction = Literal["lru", "arc"]
 L3Eviction = Literal["lru", "keep_reused"]
+L3Write = Literal["on_evict", "write_through"]
+L3Admission = Literal["auto", "all"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
@@ -84,11 +86,20 @@ class L3Config(Section):
         default=1 << 30, description="Free bytes to leave on each file system."
     )
     eviction: L3Eviction = Field(default="lru", description="Which page leaves first.")
+    write: L3Write = Field(
+        default="on_evict", description="A page is written when L2 evicts it, or when it is new."
+    )
+    admission: L3Admission = Field(
+        default="auto", description="Whether a disk that is too small takes only what was used."
+    )
     admit_sightings: int = Field(
         default=1, ge=1, le=15, description="A page is written when it is seen for the n-th time."
     )
     admit_chain_pages: NotNegative = Field(
         default=0, description="Chains of so many pages are written at once; 0: none are."
+    )
+    write_bytes_per_day: Positive | None = Field(
+        default=None, description="Written in 24 hours at most; none: no limit."
     )
 
 

@@ -136,6 +136,7 @@ class Plan:
 
     def _cache(self, arena_fd: int | None) -> CacheConfig:
         tiers = self.profile.tiers
+        limit = tiers.l3.write_bytes_per_day
         disks = tuple(
             L3Directory(path=disk.path, capacity_bytes=disk.capacity_bytes) for disk in self.disks
         )
@@ -153,6 +154,9 @@ class Plan:
                 directories=disks,
                 reserve_bytes=tiers.l3.reserve.bytes,
                 eviction=tiers.l3.eviction,
+                write=tiers.l3.write,
+                admission=tiers.l3.admission,
+                write_bytes_per_day=limit.bytes if limit is not None else None,
                 admit_sightings=tiers.l3.admit_sightings,
                 admit_chain_pages=-(-tiers.l3.admit_tokens // tiers.page_tokens),
             ),

@@ -5,18 +5,31 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from kvtier_engine.config import MemoryEviction, SchedulerConfig
+from kvtier_engine.config import L3Write, MemoryEviction, SchedulerConfig
 from kvtier_engine.core.engine import Engine
 from kvtier_engine.core.scheduler import Scheduler
+from kvtier_engine.kv.admit import Admission
 from kvtier_engine.kv.disk import DiskTier
 from kvtier_engine.kv.host import HostTier
+from kvtier_engine.kv.keys import KeyChain, root_key
 from kvtier_engine.kv.manager import KvManager
 from kvtier_engine.kv.pages import PagePool
 from kvtier_engine.kv.policy import make_policy
+from kvtier_engine.kv.save import SaveRules
 from kvtier_engine.messages import Generate, Output, SamplingParams
 from support.fake_tiers import FakeArena, FakeRanks, FakeStore
 
 PAGE_TOKENS = 4
+
+
+NAMESPACE = b"n" * 16
+
+
+def page_keys(prompt: list[int], salt: str = "") -> list[bytes]:
+    """Keys of the prompt's full pages."""
+    chain = KeyChain(root_key(NAMESPACE, salt), PAGE_TOKENS)
+    chain.extend(prompt)
+    return chain.keys
 
 
 @dataclass
@@ -31,6 +44,8 @@ class Sizes:
     max_context_tokens: int | None = None  # none: what L1 holds
     eos_ids: tuple[int, ...] = ()
     eviction: MemoryEviction = "lru"  # of L1 and L2
+    write: L3Write = "write_through"  # so that tests see the disk at work
+    admission: Admission | None = None
 
 
 @dataclass
@@ -66,6 +81,7 @@ class FakeEngine:
             self.host,
             self.disk,
             prefix_reuse=sizes.prefix_reuse,
+            save_rules=SaveRules(sizes.write, sizes.admission),
             clock=lambda: self.now,
         )
         config = SchedulerConfig(
@@ -73,7 +89,7 @@ class FakeEngine:
             max_running=sizes.max_running,
             max_step_tokens=sizes.max_step_tokens,
         )
-        self.scheduler = Scheduler(config, self.manager, b"n" * 16, eos_ids=sizes.eos_ids)
+        self.scheduler = Scheduler(config, self.manager, NAMESPACE, eos_ids=sizes.eos_ids)
         self.engine = Engine(self.scheduler, self.manager, self.ranks)
         self.answers: dict[str, list[int]] = {}
         self.outputs: dict[str, list[Output]] = {}
@@ -110,7 +126,7 @@ class FakeEngine:
             busy = self.step_once()
             if not busy:
                 self.ranks.settle()
-                self.engine.step()
+                self.step_once()
                 if not self.scheduler.has_work and self.manager.idle:
                     return
         raise AssertionError("the engine does not come to rest")

@@ -23,7 +23,7 @@ from kvtier_engine.core.loading import load_runner
 from kvtier_engine.core.loop import Loop
 from kvtier_engine.core.rank_set import RankDied, RankSet
 from kvtier_engine.core.scheduler import Scheduler
-from kvtier_engine.core.tiers import HostMemory, open_arena, open_disk, open_host
+from kvtier_engine.core.tiers import HostMemory, open_arena, open_disk, open_host, save_rules
 from kvtier_engine.core.warmup import warm_up
 from kvtier_engine.kv.keys import namespace
 from kvtier_engine.kv.manager import KvManager
@@ -82,6 +82,7 @@ class Start:
             host,
             disk,
             prefix_reuse=config.cache.prefix_reuse,
+            save_rules=save_rules(config, disk),
         )
 
     def _loading(self, arena: Arena | None) -> Callable[[int, int], None]:

@@ -23,7 +23,7 @@ FLUSH_S_MAX = 30.0  # how long a clean stop waits for the disk to take what L2 h
 
 
 class Loop:
-    """Runs until a Shutdown; then hands to the disk what it does not have yet."""
+    """Runs until a Shutdown; then hands to the disk what L2 alone holds."""
 
     bookkeeping_errors = 0  # a page lost or counted twice: a bug of ours
 
@@ -117,12 +117,13 @@ class Loop:
         """Sleeps until a message, a finished disk request, or the next statistics."""
         wait_s = max(0.0, self._stats_due - time.monotonic())
         offloader = self._engine.manager.offloader
-        if offloader is not None and offloader.copying:
+        if offloader is not None and offloader.in_flight:
             wait_s = 0.0  # a device's copies end without an event
         self._poller.poll(int(wait_s * 1000) + 1)
 
     def _flush(self) -> None:
         manager = self._engine.manager
+        manager.flush()
         deadline = time.monotonic() + FLUSH_S_MAX
         events = zmq.Poller()
         if manager.disk is not None:

@@ -102,6 +102,11 @@ class DiskTier:
         """Readable when `poll` has something to return."""
         return self._store.event_fd()
 
+    @property
+    def evictions(self) -> int:
+        """Pages that left to make room for others."""
+        return self._store.stats().evicted
+
     def stats(self) -> StoreStats:
         return self._store.stats()
 

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from kvtier_engine.kv.disk import DiskTier
-from kvtier_engine.kv.host import HostTier
+from kvtier_engine.kv.host import HostTier, Link
 from kvtier_engine.kv.keys import KeyChain
-from kvtier_engine.kv.offload import Link, Offload, Offloader
+from kvtier_engine.kv.offload import Offload, Offloader
 from kvtier_engine.kv.pages import PagePool
 from kvtier_engine.kv.prefetch import Lookup, Prefetcher
+from kvtier_engine.kv.save import Saver, SaveRules
 from kvtier_engine.messages import CachedTokens
 
 LOOKUPS_MAX = 3  # of one sequence while it waits
@@ -74,6 +75,7 @@ class KvManager:
         disk: DiskTier | None = None,
         *,
         prefix_reuse: bool = True,
+        save_rules: SaveRules = SaveRules(),  # noqa: B008 (frozen)
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         assert host is not None or disk is None, "pages reach the disk through L2"
@@ -83,7 +85,8 @@ class KvManager:
         self.disk = disk
         self.counters = Counters()
         self.prefetcher = Prefetcher(host, disk, clock) if host else None
-        self.offloader = Offloader(pool, host, disk, clock) if host else None
+        self.saver = Saver(host, disk, save_rules, clock) if host and disk else None
+        self.offloader = Offloader(pool, host, self.saver) if host else None
         self._prefix_reuse = prefix_reuse
         self._clock = clock
         self._computing: dict[bytes, SequencePages] = {}  # who is computing a page
@@ -136,15 +139,16 @@ class KvManager:
             return Refusal.NO_PAGES
         self.pool.hold(in_l1)
         self._touch(seq.chain.keys)
+        seq.chain_pages = -(-len(token_ids) // self.page_tokens)
+        if self.saver is not None:
+            found, from_disk = len(sources), seq.lookup.from_disk
+            self.saver.used(seq.chain.keys, found, from_disk, seq.chain_pages)
         allocated = self.pool.allocate(empty, seq.chain.keys)
         assert allocated is not None, "the count above is what allocate goes by"
         admission = self._fill(seq, keys, sources, allocated)
         self._end_lookup(seq)
         self._claim(seq, token_ids)
         self.pool.reorder(keys[: len(sources)])
-        seq.chain_pages = -(-len(token_ids) // self.page_tokens)
-        if self.offloader is not None:
-            self.offloader.used(keys[: len(sources)], seq.chain_pages)
         seq.lookups = 0
         return admission
 
@@ -221,21 +225,25 @@ class KvManager:
 
     def poll(self) -> None:
         """Takes in what the disk has finished and gives it more. Never waits."""
-        if self.disk is None or self.offloader is None or self.prefetcher is None:
+        if self.disk is None or self.saver is None or self.prefetcher is None:
             return
         loaded, saved = self.disk.poll()
         for load in loaded:
             self.prefetcher.finish(load)
         for save in saved:
-            self.offloader.finish(save)
-        self.offloader.pump()
+            self.saver.finish(save)
+        self.saver.pump()
+
+    def flush(self) -> None:
+        """The engine stops: what L2 alone holds goes to the disk, by `poll`, until `idle`."""
+        if self.saver is not None:
+            self.saver.flush()
 
     @property
     def idle(self) -> bool:
         """Nothing is on its way between tiers."""
-        moving = self.offloader.in_flight if self.offloader else 0
-        loading = self.prefetcher.in_flight if self.prefetcher else 0
-        return not moving and not loading
+        parts = (self.offloader, self.saver, self.prefetcher)
+        return not any(part.in_flight for part in parts if part)
 
     def check(self) -> None:
         """Raises AssertionError if the bookkeeping of a tier is off."""

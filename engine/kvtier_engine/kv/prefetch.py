@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from kvtier_engine.kv.disk import DiskTier, Loaded
-from kvtier_engine.kv.host import HostTier
+from kvtier_engine.kv.host import DiskCopy, HostTier, Link
+from kvtier_engine.kv.keys import NO_PARENT
 
 STALL_S = 10.0  # a request whose reads bring nothing for so long goes on without them
 
@@ -30,6 +31,7 @@ class Lookup:
 @dataclass(slots=True)
 class _Flight:
     slot: int
+    link: Link
     began: float
     waiters: list[Lookup]
 
@@ -76,7 +78,8 @@ class Prefetcher:
             if slot is None:
                 lookup.is_cut = True
                 break
-            self._flights[key] = _Flight(slot, lookup.heard, [lookup])
+            link = Link(keys[index - 1] if index else NO_PARENT, len(keys))
+            self._flights[key] = _Flight(slot, link, lookup.heard, [lookup])
             lookup.pending.add(key)
             batch.append((key, slot, self._host.pieces(slot)))
         if batch and self._disk is not None:
@@ -86,7 +89,7 @@ class Prefetcher:
     def finish(self, loaded: Loaded) -> None:
         """A read has ended: those who wait for the page get it, or go without."""
         flight = self._flights.pop(loaded.key)
-        slot = self._land(loaded)
+        slot = self._land(loaded, flight.link)
         for lookup in flight.waiters:
             lookup.heard = self._clock()
             lookup.pending.discard(loaded.key)
@@ -140,12 +143,12 @@ class Prefetcher:
     def _reserve(self, key: bytes) -> int | None:
         return self._host.reserve(key) if self._host.pinned < self._slots_max else None
 
-    def _land(self, loaded: Loaded) -> int | None:
+    def _land(self, loaded: Loaded, link: Link) -> int | None:
         """The slot that now holds the page; None if the read failed."""
         present = self._host.find(loaded.key)  # computed and offloaded while the disk was busy
         if not loaded.ok or present is not None:
             self._host.abandon(loaded.slot)
             return present
-        self._host.publish(loaded.slot, loaded.key)
+        self._host.publish(loaded.slot, loaded.key, link, DiskCopy.PRESENT)
         self._host.unpin(loaded.slot)
         return loaded.slot

@@ -303,5 +303,5 @@ class ArcPolicy(Policy):
 
 TestLru = LruPolicy.TestCase
 TestArc = ArcPolicy.TestCase
-for case in (TestLru, TestArc):
-    case.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
+for machine in (LruPolicy, ArcPolicy):
+    machine.TestCase.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
