@@ -38,7 +38,7 @@ def collect(scheduler: Scheduler, manager: KvManager) -> Stats:
 
 
 def _add_host(manager: KvManager, counters: dict[str, float], gauges: dict[str, float]) -> None:
-    host, offloader = manager.host, manager.offloader
+    host, offloader, saver = manager.host, manager.offloader, manager.saver
     if host is None or offloader is None:
         return
     counters |= {
@@ -53,7 +53,7 @@ def _add_host(manager: KvManager, counters: dict[str, float], gauges: dict[str, 
         'pages_capacity{tier="l2"}': host.slots,
         'pages_held{tier="l2"}': host.held,
         'pages_pinned{tier="l2"}': host.pinned,
-        "offloads_in_flight": offloader.in_flight,
+        "offloads_in_flight": offloader.in_flight + (saver.in_flight if saver else 0),
         "l2_populated_bytes": host.populated_bytes,
         "l2_mapped_bytes": host.mapped_bytes,
     }
@@ -68,7 +68,6 @@ def _add_saver(manager: KvManager, counters: dict[str, float], gauges: dict[str,
         "refused_pages_total": saver.refused,
         "not_admitted_pages_total": saver.not_admitted,
     }
-    gauges |= {"saves_in_flight": saver.in_flight}
     admission = saver.admission
     if admission is None:
         return

@@ -11,7 +11,7 @@ from kvtier_engine.kv.admit import Admission, Uses
 from kvtier_engine.kv.disk import DiskTier, Saved, SaveOutcome
 from kvtier_engine.kv.host import DiskCopy, HostPage, HostTier
 
-SAVES_IN_FLIGHT_MAX = 32
+SAVES_IN_FLIGHT_MAX = 128  # the store takes 256
 RETRY_S = 5.0  # after the disk has refused a page
 STORED_PER_LOOK = 16  # so many pages later it is looked again what the disk has evicted
 
@@ -29,7 +29,8 @@ class Saver:
 
     `on_evict`: a page is written when L2 is about to evict it. L2 cannot wait for that when it
     needs a slot, so the pages next to go are written ahead: twice as many as steps have lately
-    needed slots, a quarter of L2 at most. `write_through`: a page is written when it comes. Either
+    needed slots, since those of one step are written while the next one needs those of the step
+    before; half of L2 at most. `write_through`: a page is written when it comes. Either
     way, one that has not been written when L2 must evict it is lost (`HostTier.unsaved`); one that
     the disk refuses is offered again after a while; one that is not admitted, when it is used
     again. Never waits.
@@ -85,7 +86,7 @@ class Saver:
         ahead = self._slots_ahead()
         if self._is_paused:
             return
-        if self._write == "on_evict" and ahead:
+        if self._write == "on_evict" and ahead and not self._is_flushing:
             self._offer(self._host.oldest(ahead))
         while self._queue and self._room:
             batch = [key for key, _ in zip(self._queue, range(self._room), strict=False)]
@@ -141,7 +142,7 @@ class Saver:
         if needed:
             self._slots_needed = max(needed, self._slots_needed * 31 / 32)
         ahead = 1 + math.ceil(2 * self._slots_needed)
-        self._host.window = min(max(1, self._host.slots // 4), ahead)
+        self._host.window = min(max(1, self._host.slots // 2), ahead)
         return max(0, self._host.window - self._host.free)
 
     def _offer(self, keys: Iterable[bytes]) -> None:

@@ -103,12 +103,25 @@ def test_the_window_follows_what_steps_need():
     for first in range(0, 640, 8):
         tiers.step(*range(first, first + 8))
     assert tiers.host.unsaved == 0
-    assert tiers.host.window == 16
+    assert tiers.host.window == 17
     for number in range(1000, 1200):
         tiers.step(number)
     assert tiers.host.window < 8
     tiers.step(*range(2000, 2060))
-    assert tiers.host.window == 16, "a quarter of L2 at most"
+    assert tiers.host.window == 32, "half of L2 at most"
+
+
+def test_a_disk_that_takes_a_step_to_write_loses_nothing():
+    """What a step hands to it is written when the next step ends, and no sooner."""
+    tiers = Tiers(32)
+    for first in range(0, 400, 8):
+        writing = len(tiers.store.open)
+        tiers.step(*range(first, first + 8), disk_answers=False)
+        for _ in range(writing):
+            tiers.store.end_one()
+        tiers.poll()
+    assert tiers.host.evictions == 368
+    assert tiers.host.unsaved == 0
 
 
 def test_what_the_disk_has_is_not_written_again():
