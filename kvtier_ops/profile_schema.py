@@ -207,11 +207,11 @@ class L3(Section):
         examples=["write_through"],
     )
     admission: L3Admission = Field(
-        default="auto",
-        description="`auto`: while pages stay in L3 longer than it takes until they are used "
-        "again, all are written; when L3 is too small for that, only those that have been used "
-        "again before. `all`: always all.",
-        examples=["all"],
+        default="all",
+        description="`all`: every page is written. `auto`: while pages stay in L3 longer than it "
+        "takes until they are used again, all are; when L3 is too small for that, only those that "
+        "have been used before: fewer writes, and some hits fewer on some workloads.",
+        examples=["auto"],
     )
     write_bytes_per_day: LimitField = Field(
         default=None,

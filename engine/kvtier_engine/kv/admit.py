@@ -16,23 +16,26 @@ from dataclasses import dataclass
 GHOSTS_PER_PAGE = 4  # ids remembered of what the disk has not, for each page that it can have
 SEEN_MAX = 1 << 22  # ids in all: 48 MiB
 SAMPLES = 64  # pages on disk that are watched, over the last two fills of it
+SHORTEST_S = 0.001
 DAY_S = 86400.0
 LOOK_EVERY_S = 60.0  # at what others have written
 BURST = 25  # a budget can be saved up to one part in so many of a day's
 
 
-class Average:
-    """An exponentially weighted moving average; `empty` before the first value."""
+class AverageTime:
+    """An exponentially weighted moving average of seconds, by their logarithms: times lie orders of
+    magnitude apart, and a few long ones must not hide that most are short. `empty` before the
+    first one."""
 
     def __init__(self, empty: float, weight: float) -> None:
-        self.value = self._empty = empty
+        self.value = empty
         self._weight = weight
+        self._log: float | None = None
 
-    def add(self, value: float) -> None:
-        if self.value == self._empty:
-            self.value = value
-        else:
-            self.value += (value - self.value) * self._weight
+    def add(self, seconds: float) -> None:
+        log = math.log(max(seconds, SHORTEST_S))
+        self._log = log if self._log is None else self._log + (log - self._log) * self._weight
+        self.value = math.exp(self._log)
 
 
 class SeenPages:
@@ -134,9 +137,10 @@ class Admission:
         self._seen = SeenPages((1 + GHOSTS_PER_PAGE) * capacity_pages if is_choosy else 0)
         self._sampled: dict[bytes, float] = {}  # when a page on disk was last used
         self._stride = max(1, 2 * capacity_pages // SAMPLES)
+        self._oldest_s = 0.0  # age of the oldest sample: the disk keeps pages that long at least
         self._stored = 0
-        self._reuse_gap_s = Average(0.0, 1 / 16)
-        self._eviction_age_s = Average(math.inf, 1 / 16)
+        self._reuse_gap_s = AverageTime(0.0, 1 / 16)
+        self._eviction_age_s = AverageTime(math.inf, 1 / 16)
         self.capped = 0  # times that the budget was spent
 
     @property
@@ -151,7 +155,8 @@ class Admission:
 
     @property
     def takes_all(self) -> bool:
-        return not self._is_choosy or self.eviction_age_s > self.reuse_gap_s
+        kept_s = max(self.eviction_age_s, self._oldest_s)
+        return not self._is_choosy or kept_s > self.reuse_gap_s
 
     def admits(self, key: bytes, was_used: bool, now: float) -> bool:
         """Whether a page that leaves memory is to be written; remembers it if not."""
@@ -193,6 +198,7 @@ class Admission:
             gap = self._seen.use(key, now)
             if gap is not None:
                 gaps.append(gap)
+        self._oldest_s = now - min(self._sampled.values(), default=now)
         if gaps:
             self._reuse_gap_s.add(sum(gaps) / len(gaps))
 

@@ -57,11 +57,10 @@ def rules_for(folder, **fields):
 
 
 def test_rules_of_writing(tmp_path):
-    rules = rules_for(tmp_path)
-    assert rules.write == "on_evict"
+    assert rules_for(tmp_path) == tiers.SaveRules("on_evict")
+    rules = rules_for(tmp_path, write="write_through", admission="auto")
+    assert rules.write == "write_through"
     assert rules.admission is not None
-    rules = rules_for(tmp_path, write="write_through", admission="all")
-    assert rules == tiers.SaveRules("write_through")
 
 
 def test_a_limit_counts_everything_that_a_page_takes_on_disk(tmp_path):

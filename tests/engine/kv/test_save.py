@@ -193,8 +193,9 @@ def test_being_saved_is_no_use():
     for number in range(16):
         tiers.step(number)
     tiers.step(16, disk_answers=False)
+    assert tiers.store.open
     order = [int.from_bytes(each, "little") for each in tiers.host.oldest(16)]
-    assert order == sorted(order)
+    assert order == list(range(1, 17))
 
 
 def test_a_page_that_is_in_use_is_not_written_ahead_of_others():
