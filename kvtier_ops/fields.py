@@ -15,6 +15,7 @@ from kvtier_ops.model_registry import REGISTERED
 from kvtier_ops.units import (
     AMOUNT_PATTERN,
     AUTO,
+    LIMIT_PATTERN,
     SIZE_PATTERN,
     Amount,
     Auto,
@@ -32,6 +33,10 @@ def _text(value: Any) -> str:
 
 def _size(value: Any) -> Size:
     return value if isinstance(value, Size) else parse_size(_text(value))
+
+
+def _limit(value: Any) -> Size | None:
+    return None if value is None or value == "none" else _size(value)
 
 
 def _amount(value: Any) -> Amount:
@@ -102,6 +107,12 @@ def _schema(**entries: Any) -> WithJsonSchema:
 
 SizeField = Annotated[
     Size, BeforeValidator(_size), _AS_TEXT, _schema(type="string", pattern=SIZE_PATTERN)
+]
+LimitField = Annotated[
+    Size | None,
+    BeforeValidator(_limit),
+    PlainSerializer(lambda value: "none" if value is None else str(value), return_type=str),
+    _schema(type="string", pattern=LIMIT_PATTERN),
 ]
 AmountField = Annotated[
     Amount, BeforeValidator(_amount), _AS_TEXT, _schema(type="string", pattern=AMOUNT_PATTERN)

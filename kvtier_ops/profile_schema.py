@@ -18,10 +18,20 @@ from pydantic import (
     model_validator,
 )
 
-from kvtier_engine.config import Dtype, Hugepages, L3Eviction, LogLevel, SecretSource
+from kvtier_engine.config import (
+    Dtype,
+    Hugepages,
+    L3Admission,
+    L3Eviction,
+    L3Write,
+    LogLevel,
+    MemoryEviction,
+    SecretSource,
+)
 from kvtier_ops.fields import (
     AmountField,
     CountField,
+    LimitField,
     ModelField,
     NameField,
     PathField,
@@ -142,6 +152,13 @@ class L1(Section):
         "on a CPU.",
         examples=["4GiB"],
     )
+    eviction: MemoryEviction = Field(
+        default="lru",
+        description="Which page leaves first when L1 is full. `lru`: the least recently used. "
+        "`arc`: the same, but pages that were used again are kept apart from those used once, "
+        "with shares that adapt; for an L1 of one or two percent of what is asked for.",
+        examples=["arc"],
+    )
 
 
 class L2(Section):
@@ -152,6 +169,11 @@ class L2(Section):
         description="Memory for pages. A percentage is of the memory that kvtier may use; "
         "`0GiB`: no L2; `auto`: half of what weights, work and L1 leave.",
         examples=["64GiB"],
+    )
+    eviction: MemoryEviction = Field(
+        default="lru",
+        description="Which page leaves first when L2 is full; as for L1.",
+        examples=["arc"],
     )
     hugepages: Hugepages = Field(
         default="transparent",
@@ -195,6 +217,26 @@ class L3(Section):
         "its last ones are loaded, until the two meet. Off: everything that is on disk is loaded, "
         "and waited for.",
         examples=[False],
+    )
+    write: L3Write = Field(
+        default="on_evict",
+        description="When a page is written to L3. `on_evict`: when L2 is about to evict it, and "
+        "at a clean stop; what only L2 holds is lost if the host fails. `write_through`: as soon "
+        "as it has been computed; more is written, and nothing is lost.",
+        examples=["write_through"],
+    )
+    admission: L3Admission = Field(
+        default="all",
+        description="`all`: every page is written. `auto`: while pages stay in L3 longer than it "
+        "takes until they are used again, all are; when L3 is too small for that, only those that "
+        "have been used before: fewer writes, and some hits fewer on some workloads.",
+        examples=["auto"],
+    )
+    write_bytes_per_day: LimitField = Field(
+        default=None,
+        description="Space on disk that may be written in 24 hours, over all directories, to spare "
+        "disks that wear: `none`, or what they are rated for. Pages beyond it are not written.",
+        examples=["5TB"],
     )
     admit_sightings: int = Field(
         default=1,

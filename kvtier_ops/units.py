@@ -29,6 +29,7 @@ _BYTES_MAX = 1 << 63
 _NUMBER = re.compile(r"(\d{1,20}(?:\.\d{1,9})?)\s?([A-Za-z%]*)", re.ASCII)
 
 SIZE_PATTERN = r"^\d{1,20}(\.\d{1,9})? ?([KMGTP]iB|[kMGTP]?B)$"
+LIMIT_PATTERN = r"^(none|\d{1,20}(\.\d{1,9})? ?([KMGTP]iB|[kMGTP]?B))$"
 AMOUNT_PATTERN = r"^(auto|\d{1,20}(\.\d{1,9})? ?([KMGTP]iB|[kMGTP]?B|%))$"
 
 

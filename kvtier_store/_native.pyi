@@ -28,14 +28,15 @@ class Backing(Enum):
 class ArenaEntry:
     slot: int
     key: bytes
+    parent: bytes  # 16 zero bytes for a chain's head
     sequence: int
 
 class Arena:
     """Slots of one page each in shared memory behind a file descriptor (a memfd).
 
     A slot lies in `parts` pieces, one per tensor-parallel rank: piece r of slot s is at
-    `part_address(r) + s * part_stride`, `part_bytes` long. The slot table (key, checksum,
-    sequence, state) lives in the same memory, so a later process can adopt the contents.
+    `part_address(r) + s * part_stride`, `part_bytes` long. The slot table (key, parent,
+    checksum, sequence, state) lives in the same memory, so a later process can adopt the contents.
     """
 
     @staticmethod
@@ -79,8 +80,9 @@ class Arena:
         """Why prefaulting stopped early (no memory), if it did; `populated_bytes` stays short."""
     @property
     def mapped_bytes(self) -> int: ...
-    def publish(self, slot: int, key: bytes) -> None:
-        """The slot now holds the page of `key`: checksums it and writes its table entry."""
+    def publish(self, slot: int, key: bytes, parent: bytes = ...) -> None:
+        """The slot now holds the page of `key`: checksums it and writes its table entry.
+        `parent` is the key of the chain's previous page; 16 zero bytes for a chain's head."""
     def retract(self, slot: int) -> None:
         """The slot holds nothing any more. Call before its bytes change."""
     def verify(self, slot: int) -> bool:

@@ -59,6 +59,8 @@ def text_of(value: Any) -> str:
         return f"{{{', '.join(f'{key}: {text_of(each)}' for key, each in value.items())}}}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(text_of, value))}]"
+    if value is None:
+        return "none"
     return f"{value:g}" if isinstance(value, float) else str(value) or "none"
 
 
@@ -74,7 +76,8 @@ def bounds(schema: dict[str, Any]) -> str:
         pattern = schema.get("pattern", "")
         if not pattern:
             return "text"
-        return "a size, a percentage or `auto`" if "auto" in pattern else "a size"
+        other = {"auto": ", a percentage or `auto`", "none": " or `none`"}
+        return "a size" + "".join(text for word, text in other.items() if word in pattern)
     if schema["type"] == "array":
         things = "sections" if "$ref" in schema["items"] else "paths"
         return f"a list of at most {schema['maxItems']} {things}"

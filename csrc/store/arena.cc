@@ -12,6 +12,7 @@ namespace {
 
 std::uint32_t Seal(const ArenaSlot& slot) {
   std::uint32_t crc = Crc32c(std::as_bytes(std::span(slot.key.bytes)));
+  crc = Crc32c(std::as_bytes(std::span(slot.parent.bytes)), crc);
   crc = Crc32c(std::as_bytes(std::span(&slot.sequence, 1)), crc);
   return Crc32c(std::as_bytes(std::span(&slot.payload_checksum, 1)), crc);
 }
@@ -166,13 +167,14 @@ std::uint32_t Arena::PayloadChecksum(const SharedMapping& mapping, std::uint64_t
   return crc;
 }
 
-void Arena::Publish(std::uint64_t slot, const Key& key) {
+void Arena::Publish(std::uint64_t slot, const Key& key, const Key& parent) {
   const auto mapping = Mapping();
   ArenaSlot& entry = SlotAt(*mapping, slot);
   // A process killed between any two of these leaves an empty entry, or a published one whose
   // seal or payload checksum disagrees; never one that claims bytes it cannot prove.
   entry.state.store(ArenaSlot::kEmpty, std::memory_order_seq_cst);
   entry.key = key;
+  entry.parent = parent;
   entry.sequence = NextSequence(*mapping).fetch_add(1);
   entry.payload_checksum = PayloadChecksum(*mapping, slot);
   entry.seal = Seal(entry);
@@ -195,7 +197,7 @@ std::vector<ArenaEntry> Arena::Entries() const {
   std::vector<ArenaEntry> entries;
   for (std::uint64_t i = 0; i < header_.geometry.slots; ++i) {
     const ArenaSlot& slot = SlotAt(*mapping, i);
-    if (IsWhole(slot)) entries.push_back({i, slot.key, slot.sequence});
+    if (IsWhole(slot)) entries.push_back({i, slot.key, slot.parent, slot.sequence});
   }
   std::ranges::sort(entries, {}, &ArenaEntry::sequence);
   return entries;

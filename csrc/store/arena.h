@@ -25,6 +25,7 @@ struct Piece {
 struct ArenaEntry {
   std::uint64_t slot;
   Key key;
+  Key parent;  // zero for a chain's head
   std::uint64_t sequence;
 };
 
@@ -61,8 +62,9 @@ class Arena {
   std::byte* PartAddress(std::uint64_t part) const;
   std::vector<Piece> Pieces(std::uint64_t slot) const;
 
-  // The slot now holds the page of `key`: checksums it and writes its table entry.
-  void Publish(std::uint64_t slot, const Key& key);
+  // The slot now holds the page of `key`, which follows that of `parent` (zero: it is a chain's
+  // head): checksums it and writes its table entry.
+  void Publish(std::uint64_t slot, const Key& key, const Key& parent);
   // The slot holds nothing any more. To be called before its bytes change.
   void Retract(std::uint64_t slot);
   // True if the slot is published and its bytes have the checksum that its entry states.

@@ -20,7 +20,7 @@
 namespace kvtier {
 
 inline constexpr std::uint64_t kArenaMagic = 0x414E45524154564Bull;  // "KVTARENA" in memory
-inline constexpr std::uint32_t kArenaVersion = 1;
+inline constexpr std::uint32_t kArenaVersion = 2;
 inline constexpr std::size_t kArenaSequenceAt = 2048;
 inline constexpr std::size_t kNamespaceBytesMax = 32;
 
@@ -56,11 +56,12 @@ struct ArenaSlot {
   static constexpr std::uint32_t kPublished = 0x50554231;
 
   Key key;
+  Key parent;  // zero for a chain's head; a page store wants to know it
   std::uint64_t sequence;
   std::uint32_t payload_checksum;
   std::uint32_t seal;
   std::atomic<std::uint32_t> state;
-  std::array<std::uint32_t, 7> reserved;
+  std::array<std::uint32_t, 3> reserved;
 };
 static_assert(sizeof(ArenaSlot) == 64, "layout changed: raise kArenaVersion");
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free, "shared between processes");

@@ -77,12 +77,14 @@ void BindArenaClass(py::module_& module) {
       .def_property_readonly("mapped_bytes", &Arena::mapped_bytes)
       .def(
           "publish",
-          [](Arena& arena, std::uint64_t slot, const py::bytes& bytes) {
-            const Key key = ToKey(bytes);
+          [](Arena& arena, std::uint64_t slot, const py::bytes& key_bytes,
+             const py::bytes& parent_bytes) {
+            const Key key = ToKey(key_bytes);
+            const Key parent = ToKey(parent_bytes);
             const WithoutGil released;
-            arena.Publish(slot, key);
+            arena.Publish(slot, key, parent);
           },
-          py::arg("slot"), py::arg("key"))
+          py::arg("slot"), py::arg("key"), py::arg("parent") = py::bytes(FromKey(Key{})))
       .def("retract", &Arena::Retract, py::arg("slot"), Released())
       .def("verify", &Arena::Verify, py::arg("slot"), Released())
       .def("entries", &Arena::Entries, Released())
@@ -101,6 +103,8 @@ void BindArena(py::module_& module) {
   py::class_<ArenaEntry>(module, "ArenaEntry")
       .def_readonly("slot", &ArenaEntry::slot)
       .def_property_readonly("key", [](const ArenaEntry& entry) { return FromKey(entry.key); })
+      .def_property_readonly("parent",
+                             [](const ArenaEntry& entry) { return FromKey(entry.parent); })
       .def_readonly("sequence", &ArenaEntry::sequence);
   py::class_<PartBuffer>(module, "_PartBuffer", py::buffer_protocol())
       .def_buffer([](PartBuffer& part) {

@@ -16,7 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Device = Literal["cpu", "cuda"]
 Dtype = Literal["bfloat16", "float16", "float32"]
 Hugepages = Literal["none", "transparent", "2MiB", "1GiB"]
+MemoryEviction = Literal["lru", "arc"]
 L3Eviction = Literal["lru", "keep_reused"]
+L3Write = Literal["on_evict", "write_through"]
+L3Admission = Literal["auto", "all"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 TENANT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 SECRET_CHARS_MIN = 8  # to refuse an empty file or a slip, not to judge a key's strength
@@ -63,10 +66,12 @@ class KvGeometry(Section):
 
 class L1Config(Section):
     pages: Positive = Field(description="Pages of KV in device memory, over all ranks.")
+    eviction: MemoryEviction = Field(default="lru", description="Which page leaves first.")
 
 
 class L2Config(Section):
     pages: NotNegative = Field(default=0, description="Slots of the host-memory arena; 0: no L2.")
+    eviction: MemoryEviction = Field(default="lru", description="Which page leaves first.")
     hugepages: Hugepages = Field(default="transparent", description="Pages that back the arena.")
     arena_fd: NotNegative | None = Field(
         default=None,
@@ -89,11 +94,20 @@ class L3Config(Section):
         default=True,
         description="Compute a request from the front while its pages come from disk.",
     )
+    write: L3Write = Field(
+        default="on_evict", description="A page is written when L2 evicts it, or when it is new."
+    )
+    admission: L3Admission = Field(
+        default="all", description="Whether a disk that is too small takes only what was used."
+    )
     admit_sightings: int = Field(
         default=1, ge=1, le=15, description="A page is written when it is seen for the n-th time."
     )
     admit_chain_pages: NotNegative = Field(
         default=0, description="Chains of so many pages are written at once; 0: none are."
+    )
+    write_bytes_per_day: Positive | None = Field(
+        default=None, description="Written in 24 hours at most; none: no limit."
     )
 
 

@@ -152,19 +152,28 @@ class Plan:
 
     def _cache(self, arena_fd: int | None) -> CacheConfig:
         tiers = self.profile.tiers
+        limit = tiers.l3.write_bytes_per_day
         disks = tuple(
             L3Directory(path=disk.path, capacity_bytes=disk.capacity_bytes) for disk in self.disks
         )
         return CacheConfig(
             geometry=self.model.geometry,
             page_tokens=tiers.page_tokens,
-            l1=L1Config(pages=self.l1.pages),
-            l2=L2Config(pages=self.l2.pages, hugepages=tiers.l2.hugepages, arena_fd=arena_fd),
+            l1=L1Config(pages=self.l1.pages, eviction=tiers.l1.eviction),
+            l2=L2Config(
+                pages=self.l2.pages,
+                eviction=tiers.l2.eviction,
+                hugepages=tiers.l2.hugepages,
+                arena_fd=arena_fd,
+            ),
             l3=L3Config(
                 directories=disks,
                 reserve_bytes=tiers.l3.reserve.bytes,
                 eviction=tiers.l3.eviction,
                 compute_while_loading=tiers.l3.compute_while_loading,
+                write=tiers.l3.write,
+                admission=tiers.l3.admission,
+                write_bytes_per_day=limit.bytes if limit is not None else None,
                 admit_sightings=tiers.l3.admit_sightings,
                 admit_chain_pages=-(-tiers.l3.admit_tokens // tiers.page_tokens),
             ),

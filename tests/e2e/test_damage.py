@@ -26,6 +26,7 @@ def config_for(model: Path, run_dir: Path, disk: Path) -> EngineConfig:
         cache__l1__pages=12,
         cache__l2__pages=24,
         cache__l3__directories=[{"path": str(disk), "capacity_bytes": 1 << 30}],
+        cache__l3__write="write_through",  # what is damaged has to be there
         scheduler__max_context_tokens=700,
     )
 

@@ -67,6 +67,7 @@ def test_every_tier_gives_the_cold_answer(quickstart_model, run_dir, tmp_path):
         with running_engine(config, memory) as engine:
             cold, hits = ask(engine, 1)
             assert hits == {"l1": 0, "l2": 0, "l3": 0}
+            assert engine.metric("saved_pages_total") == 0  # L2 has room
             assert ask(engine, 1) == (cold, {"l1": REUSABLE, "l2": 0, "l3": 0})
             forget_in_l1(engine)
             warm, hits = ask(engine, 1)
@@ -74,6 +75,8 @@ def test_every_tier_gives_the_cold_answer(quickstart_model, run_dir, tmp_path):
             assert hits["l2"] >= REUSABLE - 64  # its first page may have stayed in L1
             assert hits["l1"] + hits["l2"] == REUSABLE
             forget_in_l2(engine)
+            assert engine.metric("saved_pages_total") > 0
+            assert engine.metric("unsaved_pages_total") == 0
             assert ask(engine, 1) == (cold, {"l1": 0, "l2": 0, "l3": REUSABLE})
             assert engine.metric("l3_read_bytes_total") > 0
         with running_engine(config, memory) as engine:  # the launcher's memory is still there
@@ -108,16 +111,37 @@ def test_a_shared_middle_is_never_shared(quickstart_model, run_dir):
         assert answer["usage"]["prompt_tokens_details"]["cached_tokens"] == 0
 
 
-def test_kill_9_while_serving_then_warm(quickstart_model, run_dir, tmp_path):
-    config = small_tiers(quickstart_model, run_dir, tmp_path / "l3")
-    engine = start_engine(config)
-    cold, _ = ask(engine, 2)
+def kill_while_serving(engine: EngineProcess) -> None:
     body = {"model": "smollm2-135m", "prompt": prompt(3), "max_tokens": 300, "stream": True}
     with engine.client.stream("POST", "/v1/completions", json=body) as stream:
         next(stream.iter_lines())  # it is in the middle of an answer
         engine.kill()
         stream.close()
     engine.client.close()
+
+
+def test_kill_9_while_serving_then_warm(quickstart_model, run_dir, tmp_path):
+    config = small_tiers(
+        quickstart_model, run_dir, tmp_path / "l3", cache__l3__write="write_through"
+    )
+    engine = start_engine(config)
+    cold, _ = ask(engine, 2)
+    kill_while_serving(engine)
+    with running_engine(config) as engine:
+        assert ask(engine, 2) == (cold, {"l1": 0, "l2": 0, "l3": REUSABLE})
+
+
+def test_kill_9_loses_nothing_that_l2_held_and_the_next_stop_saves_it(
+    quickstart_model, run_dir, tmp_path
+):
+    config = small_tiers(quickstart_model, run_dir, tmp_path / "l3")
+    with arena_memory() as memory:
+        engine = start_engine(config, memory)
+        cold, _ = ask(engine, 2)
+        assert engine.metric("saved_pages_total") == 0
+        kill_while_serving(engine)
+        with running_engine(config, memory) as engine:
+            assert engine.metric("adopted_pages_total", tier="l2") >= 10
     with running_engine(config) as engine:
         assert ask(engine, 2) == (cold, {"l1": 0, "l2": 0, "l3": REUSABLE})
 

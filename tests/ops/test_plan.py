@@ -76,12 +76,35 @@ def test_the_eviction_policy_reaches_the_engine() -> None:
     assert plan(profile(l3="4GiB")).engine_config(Path("/run/x")).cache.l3.eviction == "lru"
 
 
+def test_the_eviction_policies_of_memory_reach_the_engine() -> None:
+    made = plan(profile(tiers={"l1": {"eviction": "arc"}, "l2": {"eviction": "arc"}}))
+    cache = made.engine_config(Path("/run/x")).cache
+    assert (cache.l1.eviction, cache.l2.eviction) == ("arc", "arc")
+    cache = plan(profile(l1="1GiB")).engine_config(Path("/run/x")).cache
+    assert (cache.l1.eviction, cache.l2.eviction) == ("lru", "lru")
+
+
 def test_the_admission_rule_reaches_the_engine() -> None:
     l3 = {"size": "4GiB", "directories": [str(DISK)], "admit_sightings": 2, "admit_tokens": 1025}
     made = plan(profile(tiers={"l3": l3, "page_tokens": 64}))
     cache = made.engine_config(Path("/run/x")).cache
     assert (cache.l3.admit_sightings, cache.l3.admit_chain_pages) == (2, 17)
     assert ids(made) == ids(plan(profile(l3="4GiB")))
+
+
+def test_how_the_disk_is_written_reaches_the_engine() -> None:
+    l3 = {"size": "4GiB", "directories": [str(DISK)]}
+    l3 |= {"write": "write_through", "admission": "auto", "write_bytes_per_day": "5TB"}
+    made = plan(profile(tiers={"l3": l3}))
+    cache = made.engine_config(Path("/run/x")).cache
+    assert (cache.l3.write, cache.l3.admission) == ("write_through", "auto")
+    assert cache.l3.write_bytes_per_day == 5 * 10**12
+    l3["write_bytes_per_day"] = "none"
+    cache = plan(profile(tiers={"l3": l3})).engine_config(Path("/run/x")).cache
+    assert cache.l3.write_bytes_per_day is None
+    cache = plan(profile(l3="4GiB")).engine_config(Path("/run/x")).cache
+    assert (cache.l3.write, cache.l3.admission) == ("on_evict", "all")
+    assert cache.l3.write_bytes_per_day is None
 
 
 def test_long_sequences_without_a_rule_to_except_them_from() -> None:

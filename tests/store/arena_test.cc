@@ -39,7 +39,7 @@ TEST_CASE("a successor adopts published slots, oldest first") {
   CHECK_FALSE(first->adopted());
   for (const std::uint64_t slot : {5, 2, 7}) {
     Fill(*first, slot, static_cast<int>(slot));
-    first->Publish(slot, MakeKey(slot));
+    first->Publish(slot, MakeKey(slot), MakeKey(slot + 100));
   }
   first->Retract(2);
   first->Close();
@@ -50,15 +50,17 @@ TEST_CASE("a successor adopts published slots, oldest first") {
   CHECK(entries[0].slot == 5);
   CHECK(entries[1].slot == 7);
   CHECK(entries[1].key == MakeKey(7));
+  CHECK(entries[1].parent == MakeKey(107));
   CHECK(second->Verify(5));
-  second->Publish(1, MakeKey(1));
+  second->Publish(1, MakeKey(1), Key{});
   CHECK(second->Entries().back().slot == 1);
+  CHECK(second->Entries().back().parent.IsZero());
 }
 
 TEST_CASE("a slot whose bytes changed does not verify") {
   Memfd memory;
   const auto arena = Arena::Open(memory.fd, Options());
-  arena->Publish(3, MakeKey(3));
+  arena->Publish(3, MakeKey(3), Key{});
   CHECK(arena->Verify(3));
   const Piece last = arena->Pieces(3).back();
   last.data[last.bytes - 1] ^= std::byte{1};
@@ -68,7 +70,7 @@ TEST_CASE("a slot whose bytes changed does not verify") {
 
 TEST_CASE("another geometry or namespace formats the arena anew") {
   Memfd memory;
-  (void)Arena::Open(memory.fd, Options())->Publish(1, MakeKey(1));
+  (void)Arena::Open(memory.fd, Options())->Publish(1, MakeKey(1), Key{});
   const auto larger = Arena::Open(memory.fd, Options(9));
   CHECK_FALSE(larger->adopted());
   CHECK(larger->Entries().empty());
@@ -78,16 +80,31 @@ TEST_CASE("an entry that was half-written is dropped at adoption") {
   Memfd memory;
   const auto options = Options();
   auto arena = Arena::Open(memory.fd, options);
-  arena->Publish(0, MakeKey(1));
-  arena->Publish(1, MakeKey(2));
+  for (const std::uint64_t slot : {0, 1, 2, 3}) arena->Publish(slot, MakeKey(slot + 1), Key{});
   arena->Close();
   const ArenaHeader header = MakeArenaHeader(options.geometry, BackingAlignment(options.backing));
   const SharedMapping raw(memory.fd, header.total_bytes, Backing::kPlain);
-  reinterpret_cast<ArenaSlot*>(raw.data() + header.table_at)[0].key = MakeKey(9);
+  auto* const table = reinterpret_cast<ArenaSlot*>(raw.data() + header.table_at);
+  table[0].key = MakeKey(9);
+  table[2].parent = MakeKey(9);
+  table[3].sequence += 1;
   arena = Arena::Open(memory.fd, options);
   REQUIRE(arena->adopted());
   REQUIRE(arena->Entries().size() == 1);
   CHECK(arena->Entries()[0].slot == 1);
+}
+
+TEST_CASE("an arena of another version is formatted anew") {
+  Memfd memory;
+  const auto options = Options();
+  Arena::Open(memory.fd, options)->Publish(1, MakeKey(1), Key{});
+  const ArenaHeader header = MakeArenaHeader(options.geometry, BackingAlignment(options.backing));
+  const SharedMapping raw(memory.fd, header.total_bytes, Backing::kPlain);
+  reinterpret_cast<ArenaHeader*>(raw.data())->version = kArenaVersion - 1;
+  CHECK_THROWS_AS(Arena::Attach(memory.fd), ArenaError);
+  const auto arena = Arena::Open(memory.fd, options);
+  CHECK_FALSE(arena->adopted());
+  CHECK(arena->Entries().empty());
 }
 
 TEST_CASE("memory outlives the arena while a view of it lives") {
@@ -110,7 +127,7 @@ TEST_CASE("prefaulting populates everything") {
 TEST_CASE("mistakes are sentences") {
   Memfd memory, empty;
   const auto arena = Arena::Open(memory.fd, Options());
-  CHECK_THROWS_AS(arena->Publish(8, MakeKey(1)), ArenaError);
+  CHECK_THROWS_AS(arena->Publish(8, MakeKey(1), Key{}), ArenaError);
   CHECK_THROWS_AS(arena->PartAddress(3), ArenaError);
   CHECK_THROWS_AS(Arena::Attach(empty.fd), ArenaError);
   CHECK_THROWS_AS(Arena::Attach(-1), ArenaError);

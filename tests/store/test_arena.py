@@ -71,12 +71,13 @@ def test_a_successor_finds_what_was_published(fd):
     assert not arena.adopted
     for slot in (3, 1, 5):
         arena.part_view(0)[slot * arena.part_stride] = slot
-        arena.publish(slot, key(slot))
+        arena.publish(slot, key(slot), key(100 + slot))
     arena.retract(1)
     arena.close()
     arena = open_arena(fd)
     assert arena.adopted
-    assert [(e.slot, e.key) for e in arena.entries()] == [(3, key(3)), (5, key(5))]
+    entries = [(e.slot, e.key, e.parent) for e in arena.entries()]
+    assert entries == [(3, key(3), key(103)), (5, key(5), key(105))]
     assert arena.verify(3)
     arena.part_view(0)[3 * arena.part_stride] = 9
     assert not arena.verify(3)
@@ -84,7 +85,9 @@ def test_a_successor_finds_what_was_published(fd):
 
 
 def test_another_namespace_finds_nothing(fd):
-    open_arena(fd).publish(0, key(0))
+    arena = open_arena(fd)
+    arena.publish(0, key(0))
+    assert arena.entries()[0].parent == bytes(16)
     arena = open_arena(fd, namespace=b"other")
     assert not arena.adopted
     assert arena.entries() == []

@@ -79,7 +79,8 @@ class EngineProcess:
         )
 
     def wait_idle(self) -> None:
-        """Until nothing runs and every page has reached the tiers below."""
+        """Until nothing runs and nothing is on its way to the tiers below. (Unless `write` is
+        `write_through`, a page goes to the disk no sooner than L2 needs its slot.)"""
         wait_for(
             lambda: self.metric("requests_running") == 0 and self.metric("offloads_in_flight") == 0,
             "an idle engine",

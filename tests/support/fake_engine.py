@@ -5,20 +5,33 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from kvtier_engine.config import SchedulerConfig
+from kvtier_engine.config import L3Write, MemoryEviction, SchedulerConfig
 from kvtier_engine.core.engine import Engine
 from kvtier_engine.core.scheduler import Scheduler
+from kvtier_engine.kv.admit import Admission
 from kvtier_engine.kv.disk import DiskTier
 from kvtier_engine.kv.host import HostTier
+from kvtier_engine.kv.keys import KeyChain, root_key
 from kvtier_engine.kv.manager import KvManager
 from kvtier_engine.kv.pages import PagePool
-from kvtier_engine.kv.policy import Lru
+from kvtier_engine.kv.policy import make_policy
 from kvtier_engine.kv.priority import ByPriority
 from kvtier_engine.kv.rates import ComputeRate, PageRates, Rates
+from kvtier_engine.kv.save import SaveRules
 from kvtier_engine.messages import Generate, Output, SamplingParams
 from support.fake_tiers import FakeArena, FakeRanks, FakeStore
 
 PAGE_TOKENS = 4
+
+
+NAMESPACE = b"n" * 16
+
+
+def page_keys(prompt: list[int], salt: str = "") -> list[bytes]:
+    """Keys of the prompt's full pages."""
+    chain = KeyChain(root_key(NAMESPACE, salt), PAGE_TOKENS)
+    chain.extend(prompt)
+    return chain.keys
 
 
 @dataclass
@@ -32,6 +45,9 @@ class Sizes:
     offload_delay: int = 0
     max_context_tokens: int | None = None  # none: what L1 holds
     eos_ids: tuple[int, ...] = ()
+    eviction: MemoryEviction = "lru"  # of L1 and L2
+    write: L3Write = "write_through"  # so that tests see the disk at work
+    admission: Admission | None = None
 
 
 class FakeRates(Rates):
@@ -69,8 +85,9 @@ class FakeEngine:
             chunks_max=sizes.max_running,
         )
         self.now = 0.0  # the manager's clock, moved by the test
-        self.pool = PagePool(sizes.l1, ByPriority(Lru))
-        self.host = HostTier(self.arena, ByPriority(Lru)) if self.arena else None  # type: ignore[arg-type]
+        self.pool = PagePool(sizes.l1, ByPriority(lambda: make_policy(sizes.eviction, sizes.l1)))
+        policy = ByPriority(lambda: make_policy(sizes.eviction, sizes.l2))
+        self.host = HostTier(self.arena, policy) if self.arena else None  # type: ignore[arg-type]
         self.disk = DiskTier(self.store) if self.store else None  # type: ignore[arg-type]
         self.rates = FakeRates()
         self.manager = KvManager(
@@ -80,6 +97,7 @@ class FakeEngine:
             self.disk,
             prefix_reuse=sizes.prefix_reuse,
             rates=self.rates,
+            save_rules=SaveRules(sizes.write, sizes.admission),
             clock=lambda: self.now,
         )
         config = SchedulerConfig(
@@ -87,7 +105,7 @@ class FakeEngine:
             max_running=sizes.max_running,
             max_step_tokens=sizes.max_step_tokens,
         )
-        self.scheduler = Scheduler(config, self.manager, b"n" * 16, eos_ids=sizes.eos_ids)
+        self.scheduler = Scheduler(config, self.manager, NAMESPACE, eos_ids=sizes.eos_ids)
         self.engine = Engine(self.scheduler, self.manager, self.ranks)
         self.answers: dict[str, list[int]] = {}
         self.outputs: dict[str, list[Output]] = {}

@@ -50,14 +50,16 @@ class FakeArena:
         self.slots = slots
         self.content: list[Page | None] = [None] * slots
         self.table: dict[int, bytes] = {}
+        self.parents: dict[int, bytes] = {}
         self.bad: set[int] = set()
         self.populated_bytes = self.mapped_bytes = slots
 
     def pieces(self, slot: int) -> list[tuple[int, int]]:
         return [(slot, 1)]
 
-    def publish(self, slot: int, key: bytes) -> None:
+    def publish(self, slot: int, key: bytes, parent: bytes) -> None:
         self.table[slot] = key
+        self.parents[slot] = parent
 
     def retract(self, slot: int) -> None:
         self.table.pop(slot, None)
@@ -67,7 +69,10 @@ class FakeArena:
         return slot not in self.bad
 
     def entries(self) -> list[Any]:
-        return [SimpleNamespace(slot=slot, key=key) for slot, key in self.table.items()]
+        return [
+            SimpleNamespace(slot=slot, key=key, parent=self.parents[slot])
+            for slot, key in self.table.items()
+        ]
 
 
 class FakeStore:
@@ -83,6 +88,7 @@ class FakeStore:
         self.sightings: Counter[bytes] = Counter()
         self.offered: list[Any] = []
         self.pins: Counter[bytes] = Counter()
+        self.evicted = 0  # told by the test
 
     def contains(self, keys: list[bytes]) -> list[bool]:
         return [key in self.pages for key in keys]
@@ -94,11 +100,18 @@ class FakeStore:
         self.offered.extend(batch)
         for request in batch:
             self.sightings[request.key] += 1
-            if self.sightings[request.key] >= self.sightings_min:
+            if request.key in self.pages or self.is_being_written(request.key):
+                self._end(request, Status.ALREADY_PRESENT)
+            elif self.sightings[request.key] >= self.sightings_min:
                 self.open.append(request)
             else:
-                ended = SimpleNamespace(ticket=request.ticket, status=Status.NOT_ADMITTED)
-                self.ended.append(ended)
+                self._end(request, Status.NOT_ADMITTED)
+
+    def is_being_written(self, key: bytes) -> bool:
+        return any(each.key == key and hasattr(each, "parent") for each in self.open)
+
+    def _end(self, request: Any, status: Status) -> None:
+        self.ended.append(SimpleNamespace(ticket=request.ticket, status=status))
 
     def end_one(self, status: Status = Status.OK) -> None:
         """The oldest open request ends; `status` other than OK fails it."""
@@ -117,7 +130,7 @@ class FakeStore:
         elif status == Status.OK:
             self.reads += 1
             self.arena.content[slot] = list(self.pages[request.key])
-        self.ended.append(SimpleNamespace(ticket=request.ticket, status=status))
+        self._end(request, status)
 
     def poll(self) -> list[Any]:
         ended, self.ended = self.ended, []
@@ -139,7 +152,7 @@ class FakeStore:
         return len(gone)
 
     def stats(self) -> Any:
-        return SimpleNamespace(capacity_pages=100, pages=len(self.pages))
+        return SimpleNamespace(capacity_pages=100, pages=len(self.pages), evicted=self.evicted)
 
     def clear(self) -> int:
         count = len(self.pages)

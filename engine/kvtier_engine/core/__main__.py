@@ -23,12 +23,12 @@ from kvtier_engine.core.loading import load_runner
 from kvtier_engine.core.loop import Loop
 from kvtier_engine.core.rank_set import RankDied, RankSet
 from kvtier_engine.core.scheduler import Scheduler
-from kvtier_engine.core.tiers import HostMemory, open_arena, open_disk, open_host
+from kvtier_engine.core.tiers import HostMemory, open_arena, open_disk, open_host, save_rules
 from kvtier_engine.core.warmup import warm_up
 from kvtier_engine.kv.keys import namespace
 from kvtier_engine.kv.manager import KvManager
 from kvtier_engine.kv.pages import PagePool
-from kvtier_engine.kv.policy import Lru
+from kvtier_engine.kv.policy import make_policy
 from kvtier_engine.kv.priority import ByPriority
 from kvtier_engine.kv.rates import ComputeRate, LoadRate, Rates
 from kvtier_engine.kv.tenants import Tenants
@@ -75,14 +75,15 @@ class Start:
 
     def _open_cache(self, memory: HostMemory | None, space: bytes) -> KvManager:
         config = self._config
-        host = open_host(memory)
+        host = open_host(config, memory)
         disk = open_disk(config, space) if host is not None else None
         if disk is not None:
             stats = disk.stats()
             self._progress("l3")(stats.recovered_pages, stats.recovered_pages)
+        l1 = config.cache.l1
         return KvManager(
             config.cache.page_tokens,
-            PagePool(config.cache.l1.pages, ByPriority(Lru)),
+            PagePool(l1.pages, ByPriority(lambda: make_policy(l1.eviction, l1.pages))),
             host,
             disk,
             prefix_reuse=config.cache.prefix_reuse,
@@ -93,6 +94,7 @@ class Start:
                 page_bytes=config.cache.page_bytes,
             ),
             compute_while_loading=config.cache.l3.compute_while_loading,
+            save_rules=save_rules(config, disk),
         )
 
     def _loading(self, arena: Arena | None) -> Callable[[int, int], None]:

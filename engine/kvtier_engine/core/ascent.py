@@ -93,7 +93,7 @@ class Ascents:
             manager.prefetcher.end(ascent.lookup)
             ascent.lookup = None
         if before < ascent.found < len(ascent.keys):
-            ascent.lookup = manager.tiers.read_up(ascent.keys[ascent.found :])
+            ascent.lookup = manager.tiers.read_up(ascent.keys, ascent.found)
             return False
         self._reading.remove(ascent)
         if not self._has_to_be_restored(ascent):

@@ -25,7 +25,7 @@ FLUSH_S_MAX = 30.0  # how long a clean stop waits for the disk to take what L2 h
 
 
 class Loop:
-    """Runs until a Shutdown; then hands to the disk what it does not have yet."""
+    """Runs until a Shutdown; then hands to the disk what L2 alone holds."""
 
     bookkeeping_errors = 0  # a page lost or counted twice: a bug of ours
 
@@ -131,6 +131,7 @@ class Loop:
 
     def _flush(self) -> None:
         manager = self._engine.manager
+        manager.flush()
         deadline = time.monotonic() + FLUSH_S_MAX
         events = zmq.Poller()
         if manager.disk is not None:

@@ -34,6 +34,7 @@ def collect(scheduler: Scheduler, manager: KvManager) -> Stats:
     _add_hints(manager, counters, gauges)
     _add_rates(manager, counters, gauges)
     _add_host(manager, counters, gauges)
+    _add_saver(manager, counters, gauges)
     _add_disk(manager, counters, gauges)
     return Stats(counters, gauges)
 
@@ -67,7 +68,7 @@ def _add_rates(manager: KvManager, counters: dict[str, float], gauges: dict[str,
 
 
 def _add_host(manager: KvManager, counters: dict[str, float], gauges: dict[str, float]) -> None:
-    host, offloader = manager.host, manager.offloader
+    host, offloader, saver = manager.host, manager.offloader, manager.saver
     if host is None or offloader is None:
         return
     counters |= {
@@ -76,18 +77,35 @@ def _add_host(manager: KvManager, counters: dict[str, float], gauges: dict[str, 
         'corrupt_pages_total{tier="l2",cause="checksum"}': host.corrupt,
         "offloaded_pages_total": offloader.copied,
         "offload_skipped_pages_total": offloader.skipped,
-        "unsaved_pages_total": offloader.unsaved,
-        "saved_pages_total": offloader.saved,
-        "refused_pages_total": offloader.refused,
-        "not_admitted_pages_total": offloader.not_admitted,
+        "unsaved_pages_total": host.unsaved,
     }
     gauges |= {
         'pages_capacity{tier="l2"}': host.slots,
         'pages_held{tier="l2"}': host.held,
         'pages_pinned{tier="l2"}': host.pinned,
-        "offloads_in_flight": offloader.in_flight,
+        "offloads_in_flight": offloader.in_flight + (saver.in_flight if saver else 0),
         "l2_populated_bytes": host.populated_bytes,
         "l2_mapped_bytes": host.mapped_bytes,
+    }
+
+
+def _add_saver(manager: KvManager, counters: dict[str, float], gauges: dict[str, float]) -> None:
+    saver = manager.saver
+    if saver is None:
+        return
+    counters |= {
+        "saved_pages_total": saver.saved,
+        "refused_pages_total": saver.refused,
+        "not_admitted_pages_total": saver.not_admitted,
+    }
+    admission = saver.admission
+    if admission is None:
+        return
+    counters |= {"write_budget_spent_pages_total": admission.capped}
+    gauges |= {
+        "l3_admits_all": float(admission.takes_all),
+        "l3_eviction_age_seconds": admission.eviction_age_s,
+        "l3_reuse_gap_seconds": admission.reuse_gap_s,
     }
 
 

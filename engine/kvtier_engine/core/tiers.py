@@ -7,10 +7,12 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kvtier_engine.kv.admit import Admission, WriteBudget
 from kvtier_engine.kv.disk import DiskTier
 from kvtier_engine.kv.host import HostTier
-from kvtier_engine.kv.policy import Lru
+from kvtier_engine.kv.policy import make_policy
 from kvtier_engine.kv.priority import ByPriority
+from kvtier_engine.kv.save import SaveRules
 from kvtier_store import (
     Arena,
     ArenaError,
@@ -29,6 +31,8 @@ log = logging.getLogger(__name__)
 
 L3_OPEN_S_MAX = 10.0  # a disk that hangs joins later
 L3_CLOSE_S_MAX = 10.0  # a clean stop waits no longer for it
+L3_BLOCK_BYTES = 4096
+L3_SLOT_EXTRA = 4096 + 256  # that a page takes besides its own blocks: header, journal
 
 _BACKING: dict[Hugepages, Backing] = {
     "none": Backing.PLAIN,
@@ -104,11 +108,12 @@ def _map(
     return HostMemory(arena, fd)
 
 
-def open_host(memory: HostMemory | None) -> HostTier | None:
+def open_host(config: EngineConfig, memory: HostMemory | None) -> HostTier | None:
     """L2's bookkeeping over its memory, with what an earlier engine left in it."""
     if memory is None:
         return None
-    host = HostTier(memory.arena, ByPriority(Lru))
+    name, slots = config.cache.l2.eviction, memory.arena.slots
+    host = HostTier(memory.arena, ByPriority(lambda: make_policy(name, slots)))
     if host.adopted:
         log.info("L2: %d pages of the engine before this one are kept", host.adopted)
     return host
@@ -139,3 +144,23 @@ def open_disk(config: EngineConfig, namespace: bytes) -> DiskTier | None:
     stats = store.stats()
     log.info("L3: %d pages recovered in %.3f s", stats.recovered_pages, stats.recovery_s)
     return DiskTier(store)
+
+
+def save_rules(config: EngineConfig, disk: DiskTier | None) -> SaveRules:
+    """What is written to L3, and when. The native store has a rule of its own (admit_sightings,
+    admit_chain_pages), after this one."""
+    l3 = config.cache.l3
+    if disk is None or (l3.admission == "all" and l3.write_bytes_per_day is None):
+        return SaveRules(l3.write)
+    budget = None
+    if l3.write_bytes_per_day is not None:
+        budget = WriteBudget(
+            l3.write_bytes_per_day, lambda: disk.stats().disk_written_bytes_last_day
+        )
+    admission = Admission(
+        disk.stats().capacity_pages,
+        slot_bytes=-(-config.cache.page_bytes // L3_BLOCK_BYTES) * L3_BLOCK_BYTES + L3_SLOT_EXTRA,
+        budget=budget,
+        is_choosy=l3.admission == "auto",
+    )
+    return SaveRules(l3.write, admission)

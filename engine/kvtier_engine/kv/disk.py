@@ -126,6 +126,11 @@ class DiskTier:
     def page_bytes(self) -> int:
         return self._store.page_bytes
 
+    @property
+    def evictions(self) -> int:
+        """Pages that left to make room for others."""
+        return self._store.stats().evicted
+
     def stats(self) -> StoreStats:
         return self._store.stats()
 

@@ -1,14 +1,44 @@
-"""L2: which slot of the arena holds which page."""
+"""L2: which slot of the arena holds which page, and whether the disk has it as well."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 
+from kvtier_engine.kv.keys import NO_PARENT
 from kvtier_engine.kv.policy import EvictionPolicy
 
 if TYPE_CHECKING:
     from kvtier_store import Arena
+
+
+class DiskCopy(Enum):
+    """What the disk has of a page in L2."""
+
+    NONE = "L2 alone holds the page, and the disk is to have it"
+    SAVING = "it is being written; its slot is pinned for that"
+    PRESENT = "the disk has it, or had it when that was last known"
+    UNWANTED = "the disk is not to have it, unless it is used again"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A page's place in its chain."""
+
+    parent: bytes = NO_PARENT
+    chain_pages: int = 0  # of the chain that it was last used with; 0: not known
+
+
+@dataclass(slots=True)
+class HostPage:
+    """A page in L2. Gone with it: whoever looks a key up later finds the page's next life."""
+
+    slot: int
+    link: Link
+    disk_copy: DiskCopy
+    was_used: bool = False  # found by a request since it came
 
 
 class HostTier:
@@ -16,20 +46,24 @@ class HostTier:
 
     A slot is free, or reserved (being filled), or holds a page. Pinned slots are being
     read or written by somebody and keep their bytes. Pages that are kept may be read and
-    dropped, but are not evicted.
+    dropped, but are not evicted. Others leave in the policy's order, but among the first
+    `window` of it one that the disk need not get goes before one that it should.
     """
 
     def __init__(self, arena: Arena, policy: EvictionPolicy) -> None:
         self._arena = arena
         self.policy = policy
         self._free: list[int] = []
-        self._slot_of: dict[bytes, int] = {}
+        self._pages: dict[bytes, HostPage] = {}
         self._key_of: dict[int, bytes] = {}
         self._reserved: set[int] = set()
         self._pins: dict[int, int] = {}
         self._kept: set[bytes] = set()
         self._unverified: set[int] = set()
+        self.window = 1
+        self.reservations = 0
         self.evictions = 0
+        self.unsaved = 0  # evicted before the disk could take them
         self.adopted = 0
         self.corrupt = 0
         self._adopt()
@@ -50,7 +84,12 @@ class HostTier:
     @property
     def held(self) -> int:
         """Slots that hold a page."""
-        return len(self._slot_of)
+        return len(self._pages)
+
+    @property
+    def free(self) -> int:
+        """Slots that `reserve` hands out before it evicts anything."""
+        return len(self._free)
 
     @property
     def pinned(self) -> int:
@@ -59,35 +98,58 @@ class HostTier:
     def find(self, key: bytes) -> int | None:
         """The slot that holds `key`. A slot adopted from an earlier engine is checked here,
         before its first use; bytes that do not agree with their checksum are dropped."""
-        slot = self._slot_of.get(key)
-        if slot is not None and slot in self._unverified:
-            self._unverified.discard(slot)
-            if not self._arena.verify(slot):
+        page = self._pages.get(key)
+        if page is None:
+            return None
+        if page.slot in self._unverified:
+            self._unverified.discard(page.slot)
+            if not self._arena.verify(page.slot):
                 self.corrupt += 1
                 self.drop(key)
                 return None
-        return slot
+        return page.slot
 
-    def reserve(self) -> int | None:
-        """A slot to fill, pinned; None if every slot is pinned or kept."""
+    def page(self, key: bytes) -> HostPage | None:
+        """What is known of the page; its bytes may still have to be checked (see `find`)."""
+        return self._pages.get(key)
+
+    def pages(self) -> Iterator[tuple[bytes, HostPage]]:
+        yield from self._pages.items()
+
+    def oldest(self, count: int) -> list[bytes]:
+        """The next `count` pages to go, if all may go; those in use or kept are left out."""
+        return self.policy.oldest(count, self._is_idle)
+
+    def reserve(self, key: bytes) -> int | None:
+        """A slot to fill with the page of `key`, pinned; None if every slot is pinned or kept."""
+        self.policy.expect(key)
         if not self._free:
-            key = self.policy.evict(self._is_evictable)
-            if key is None:
+            victim = self._victim()
+            if victim is None:
                 return None
             self.evictions += 1
-            self._vacate(key)
+            self.unsaved += self._pages[victim].disk_copy is DiskCopy.NONE
+            self.policy.evict(victim)
+            self._vacate(victim)
         slot = self._free.pop()
+        self.reservations += 1
         self._reserved.add(slot)
         self.pin(slot)
         return slot
 
-    def publish(self, slot: int, key: bytes) -> None:
+    def publish(
+        self,
+        slot: int,
+        key: bytes,
+        link: Link = Link(),
+        disk_copy: DiskCopy = DiskCopy.UNWANTED,
+    ) -> None:
         """The reserved slot has been filled with the page of `key`; it stays pinned."""
         assert slot in self._reserved, "only a reserved slot can be published"
-        assert key not in self._slot_of, "one page, one slot"
-        self._arena.publish(slot, key)
+        assert key not in self._pages, "one page, one slot"
+        self._arena.publish(slot, key, link.parent)
         self._reserved.discard(slot)
-        self._slot_of[key] = slot
+        self._pages[key] = HostPage(slot, link, disk_copy)
         self._key_of[slot] = key
         self.policy.insert(key)
 
@@ -112,9 +174,9 @@ class HostTier:
             del self._pins[slot]
 
     def touch(self, keys: Sequence[bytes]) -> None:
-        """A chain, head first, was used: those of its pages that are here."""
+        """A chain, head first, is used: those of its pages that are here."""
         for key in reversed(keys):
-            if key in self._slot_of:
+            if key in self._pages:
                 self.policy.touch(key)
 
     def keep(self, key: bytes) -> None:
@@ -127,10 +189,16 @@ class HostTier:
 
     def clear(self) -> list[bytes]:
         """Forgets all pages but those in pinned slots; the keys of what went."""
-        gone = [key for key, slot in self._slot_of.items() if slot not in self._pins]
+        gone = [key for key, page in self.pages() if page.slot not in self._pins]
         for key in gone:
             self.drop(key)
         return gone
+
+    def reorder(self, keys: Sequence[bytes]) -> None:
+        """A chain, head first, was used and has grown: puts its pages behind their parents."""
+        for key in reversed(keys):
+            if key in self._pages:
+                self.policy.reorder(key)
 
     def drop(self, key: bytes) -> None:
         """Forgets a page that must not be used again; its slot must not be pinned."""
@@ -148,27 +216,45 @@ class HostTier:
         assert not free & held and not free & self._reserved and not held & self._reserved
         assert len(free) + len(held) + len(self._reserved) == self.slots, "a slot was lost"
         assert not free & set(self._pins), "a free slot is pinned"
-        assert {k: s for s, k in self._key_of.items()} == self._slot_of
-        assert len(self.policy) == len(self._slot_of)
+        assert {k: s for s, k in self._key_of.items()} == {k: p.slot for k, p in self.pages()}
+        assert len(self.policy) == len(self._pages)
+        for _, page in self.pages():
+            assert page.disk_copy is not DiskCopy.SAVING or page.slot in self._pins
 
-    def _is_evictable(self, key: bytes) -> bool:
-        return self._slot_of[key] not in self._pins and key not in self._kept
+    def _is_idle(self, key: bytes) -> bool:
+        """Being saved is no use: the page is neither kept for it nor more recent."""
+        page = self._pages[key]
+        pins = self._pins.get(page.slot, 0)
+        return pins == (page.disk_copy is DiskCopy.SAVING) and key not in self._kept
+
+    def _victim(self) -> bytes | None:
+        """Without a disk, and mostly with one, the oldest; else the oldest of the window that the
+        disk need not get, else the oldest that it is not just getting."""
+        for count in (1, self.window):
+            for key in self.oldest(count):
+                if self._pages[key].disk_copy in (DiskCopy.PRESENT, DiskCopy.UNWANTED):
+                    return key
+        for count in (self.window, self.slots):
+            for key in self.oldest(count):
+                if self._pages[key].disk_copy is not DiskCopy.SAVING:
+                    return key
+        return None
 
     def _adopt(self) -> None:
         entries = self._arena.entries()
         for entry in entries:
-            if entry.key in self._slot_of:
+            if entry.key in self._pages:
                 self._arena.retract(entry.slot)
                 continue
-            self._slot_of[entry.key] = entry.slot
+            self._pages[entry.key] = HostPage(entry.slot, Link(entry.parent), DiskCopy.UNWANTED)
             self._key_of[entry.slot] = entry.key
             self.policy.insert(entry.key)
             self._unverified.add(entry.slot)
-        self.adopted = len(self._slot_of)
+        self.adopted = len(self._pages)
         self._free = [s for s in range(self.slots - 1, -1, -1) if s not in self._key_of]
 
     def _vacate(self, key: bytes) -> None:
-        slot = self._slot_of.pop(key)
+        slot = self._pages.pop(key).slot
         del self._key_of[slot]
         assert slot not in self._pins, "a pinned slot cannot be given away"
         self._unverified.discard(slot)

@@ -11,15 +11,16 @@ from collections.abc import Callable, Sequence
 
 from kvtier_engine.kv.disk import DiskTier
 from kvtier_engine.kv.hints import Hints
-from kvtier_engine.kv.host import HostTier
+from kvtier_engine.kv.host import HostTier, Link
 from kvtier_engine.kv.keys import KeyChain
 from kvtier_engine.kv.loader import Loader
 from kvtier_engine.kv.meeting import Gap
-from kvtier_engine.kv.offload import Link, Offload, Offloader
+from kvtier_engine.kv.offload import Offload, Offloader
 from kvtier_engine.kv.pages import PagePool
 from kvtier_engine.kv.prefetch import Lookup, Prefetcher
 from kvtier_engine.kv.rates import ComputeRate, Rates
 from kvtier_engine.kv.restores import Restores
+from kvtier_engine.kv.save import Saver, SaveRules
 from kvtier_engine.kv.sequence_pages import Admission, Refusal, Restore, SequencePages, Source
 from kvtier_engine.kv.tiers import Tiers
 from kvtier_engine.messages import CacheHints
@@ -40,6 +41,7 @@ class KvManager:
         prefix_reuse: bool = True,
         rates: Rates | None = None,
         compute_while_loading: bool = True,
+        save_rules: SaveRules = SaveRules(),  # noqa: B008 (frozen)
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         assert host is not None or disk is None, "pages reach the disk through L2"
@@ -63,8 +65,9 @@ class KvManager:
             if self.prefetcher
             else None
         )
-        self.offloader = Offloader(pool, host, disk, clock) if host else None
-        self.tiers = Tiers(pool, host, disk, self.offloader, self.prefetcher)
+        self.saver = Saver(host, disk, save_rules, clock) if host and disk else None
+        self.offloader = Offloader(pool, host, self.saver) if host else None
+        self.tiers = Tiers(pool, host, disk, self.offloader, self.saver, self.prefetcher)
         self.hints = Hints(self.tiers, clock, reuse=prefix_reuse)
         self._prefix_reuse = prefix_reuse
         self._clock = clock
@@ -117,16 +120,17 @@ class KvManager:
         if empty > self.pool.available - sum(map(self.pool.is_cached, in_l1)):
             return Refusal.NO_PAGES
         self.pool.hold(in_l1)
-        allocated = self.pool.allocate(empty)
+        seq.chain_pages = -(-len(token_ids) // self.page_tokens)
+        if seq.stores:
+            self._used(seq, len(sources))
+        allocated = self.pool.allocate(empty, seq.chain.keys if seq.stores else ())
         assert allocated is not None, "the count above is what allocate goes by"
         self._fill(seq, keys, sources, allocated)
-        seq.chain_pages = -(-len(token_ids) // self.page_tokens)
         if self._keeps(seq):
             self._claim(seq, token_ids)
-            self._touch(seq.chain.keys)
+        if seq.stores:
+            self.pool.reorder(keys[: len(sources)])
         self.hints.admitted(seq.marks, seq.chain.keys)
-        if self.offloader is not None and seq.stores:
-            self.offloader.used(keys[: len(sources)], seq.chain_pages)
         seq.lookups = 0
         return Admission(seq.published * self.page_tokens)
 
@@ -187,7 +191,7 @@ class KvManager:
         self._end_lookup(seq)
         self.pool.release(seq.pages)
         if seq.stores:
-            self._touch(seq.chain.keys[: seq.published])
+            self._reorder(seq.chain.keys[: seq.published])
             self.hints.released(seq.marks, seq.chain.keys[: seq.published])
         seq.pages = []
         seq.published = 0
@@ -216,18 +220,23 @@ class KvManager:
     def poll(self) -> None:
         """Takes in what the disk has finished and gives it more. Never waits."""
         self.hints.tick()
-        if self.disk is None or self.offloader is None or self.prefetcher is None:
+        if self.disk is None or self.saver is None or self.prefetcher is None:
             return
         loaded, saved = self.disk.poll()
         for load in loaded:
             self.prefetcher.finish(load)
         for save in saved:
-            self.offloader.finish(save)
+            self.saver.finish(save)
             self.hints.saved(save)
         self.rates.update()
         self.prefetcher.pages_per_s = self.rates.pages().load
         self.prefetcher.pump()
-        self.offloader.pump()
+        self.saver.pump()
+
+    def flush(self) -> None:
+        """The engine stops: what L2 alone holds goes to the disk, by `poll`, until `idle`."""
+        if self.saver is not None:
+            self.saver.flush()
 
     @property
     def copying(self) -> bool:
@@ -238,9 +247,8 @@ class KvManager:
     @property
     def idle(self) -> bool:
         """Nothing is on its way between tiers."""
-        moving = self.offloader.in_flight if self.offloader else 0
-        loading = self.prefetcher.in_flight if self.prefetcher else 0
-        return not moving and not loading and not self.restores.in_flight
+        parts = (self.offloader, self.saver, self.prefetcher, self.restores)
+        return not any(part.in_flight for part in parts if part)
 
     def check(self) -> None:
         """Raises AssertionError if the bookkeeping of a tier is off."""
@@ -341,9 +349,26 @@ class KvManager:
             self.loader.close(seq)
         seq.lookup = None
 
+    def _used(self, seq: SequencePages, found: int) -> None:
+        """A request is about to use its pages, the first `found` of which were in some tier."""
+        lookup = seq.lookup
+        assert lookup is not None
+        self._touch(seq.chain.keys)
+        if self.saver is not None:
+            from_disk = lookup.from_disk.union(lookup.pending, lookup.wanted)
+            self.saver.used(seq.chain.keys, found, from_disk, seq.chain_pages)
+
     def _touch(self, keys: Sequence[bytes]) -> None:
+        """The chain is used: before its missing pages enter a tier, who are not used again."""
         self.pool.touch(keys)
         if self.host is not None:
             self.host.touch(keys)
+        if self.disk is not None:
+            self.disk.touch(keys)
+
+    def _reorder(self, keys: Sequence[bytes]) -> None:
+        self.pool.reorder(keys)
+        if self.host is not None:
+            self.host.reorder(keys)
         if self.disk is not None:
             self.disk.touch(keys)

@@ -60,10 +60,13 @@ class PagePool:
                 self._cached -= 1
             self._references[page] += 1
 
-    def allocate(self, count: int) -> list[int] | None:
-        """`count` pages with one reference each and no key; None if so many are not there."""
+    def allocate(self, count: int, keys: Iterable[bytes] = ()) -> list[int] | None:
+        """`count` pages with one reference each and no key; None if so many are not there.
+        `keys`: what they will be published under, as far as that is known."""
         if count > self.available:
             return None
+        for key in keys:
+            self.policy.expect(key)
         while len(self._free) < count:
             self._evict_one()
         pages = [self._free.pop() for _ in range(count)]
@@ -83,10 +86,16 @@ class PagePool:
         return True
 
     def touch(self, keys: Sequence[bytes]) -> None:
-        """A chain, head first, was used: those of its pages that are here."""
+        """A chain, head first, is used: those of its pages that are here."""
         for key in reversed(keys):
             if key in self._page_of:
                 self.policy.touch(key)
+
+    def reorder(self, keys: Sequence[bytes]) -> None:
+        """A chain, head first, was used and has grown: puts its pages behind their parents."""
+        for key in reversed(keys):
+            if key in self._page_of:
+                self.policy.reorder(key)
 
     def release(self, pages: Sequence[int]) -> None:
         """Drops one reference of each page. Pages with a key stay cached, the others are free."""
@@ -134,8 +143,10 @@ class PagePool:
         assert len(self.policy) == len(self._page_of)
 
     def _evict_one(self) -> None:
-        key = self.policy.evict(lambda k: self._references[self._page_of[k]] == 0)
-        assert key is not None, "a cached page was counted that the policy does not know"
+        found = self.policy.oldest(1, lambda k: self._references[self._page_of[k]] == 0)
+        assert found, "a cached page was counted that the policy does not know"
+        [key] = found
+        self.policy.evict(key)
         page = self._page_of.pop(key)
         del self._key_of[page]
         self._cached -= 1

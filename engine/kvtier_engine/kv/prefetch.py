@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from kvtier_engine.kv.disk import DiskTier, Loaded
-from kvtier_engine.kv.host import HostTier
+from kvtier_engine.kv.host import DiskCopy, HostTier, Link
+from kvtier_engine.kv.keys import NO_PARENT
 
 STALL_S = 10.0  # a request whose reads bring nothing for so long goes on without them
 AHEAD_S = 0.5  # reads are handed to the disk for so long ahead,
@@ -25,6 +26,8 @@ class Lookup:
     landed: list[bytes] = field(default_factory=list)  # came, and were not looked at yet
     pins: dict[bytes, int] = field(default_factory=dict)
     from_front: bool = False  # the first pages are read first
+    chain_pages: int = 0
+    parent_of: dict[bytes, bytes] = field(default_factory=dict)  # of those that were wanted
 
     @property
     def coming(self) -> int:
@@ -38,6 +41,7 @@ class Lookup:
 @dataclass(slots=True)
 class _Flight:
     slot: int
+    link: Link
     began: float
     waiters: list[Lookup]
 
@@ -80,12 +84,17 @@ class Prefetcher:
         return ahead
 
     def start(
-        self, keys: Sequence[bytes], in_l1: Sequence[bool], *, from_front: bool = False
+        self,
+        keys: Sequence[bytes],
+        in_l1: Sequence[bool],
+        *,
+        parent: bytes = NO_PARENT,
+        from_front: bool = False,
     ) -> Lookup:
-        """Pins the pages of the chain `keys` that are in L2 and wants those in L3, up to the first
-        page that is in no tier. `in_l1` pages need nothing. `from_front`: nothing is computed
-        meanwhile."""
-        lookup = Lookup(heard=self._clock(), from_front=from_front)
+        """Pins the pages of the chain `keys`, which goes on from `parent`, that are in L2 and wants
+        those in L3, up to the first page that is in no tier. `in_l1` pages need nothing.
+        `from_front`: nothing is computed meanwhile."""
+        lookup = Lookup(heard=self._clock(), from_front=from_front, chain_pages=len(keys))
         self._lookups[lookup] = None
         on_disk: list[bool] | None = None
         for index, key in enumerate(keys):
@@ -99,6 +108,7 @@ class Prefetcher:
                 if not on_disk[index]:
                     break
             lookup.wanted.append(key)
+            lookup.parent_of[key] = keys[index - 1] if index else parent
         self.pump()
         return lookup
 
@@ -116,7 +126,7 @@ class Prefetcher:
     def finish(self, loaded: Loaded) -> None:
         """A read has ended: those who wait for the page get it, or go without."""
         flight = self._flights.pop(loaded.key)
-        slot = self._land(loaded)
+        slot = self._land(loaded, flight.link)
         for lookup in flight.waiters:
             lookup.heard = self._clock()
             lookup.pending.discard(loaded.key)
@@ -190,10 +200,11 @@ class Prefetcher:
             return True
         if len(self._flights) >= self._flights_max() or self._host.pinned >= self._slots_max:
             return False
-        slot = self._host.reserve()
+        slot = self._host.reserve(key)
         if slot is None:
             return False
-        self._flights[key] = _Flight(slot, self._clock(), [lookup])
+        link = Link(lookup.parent_of[key], lookup.chain_pages)
+        self._flights[key] = _Flight(slot, link, self._clock(), [lookup])
         lookup.pending.add(key)
         batch.append(key)
         return True
@@ -211,12 +222,12 @@ class Prefetcher:
         flight.waiters.append(lookup)
         lookup.pending.add(key)
 
-    def _land(self, loaded: Loaded) -> int | None:
+    def _land(self, loaded: Loaded, link: Link) -> int | None:
         """The slot that now holds the page; None if the read failed."""
         present = self._host.find(loaded.key)  # computed and offloaded while the disk was busy
         if not loaded.ok or present is not None:
             self._host.abandon(loaded.slot)
             return present
-        self._host.publish(loaded.slot, loaded.key)
+        self._host.publish(loaded.slot, loaded.key, link, DiskCopy.PRESENT)
         self._host.unpin(loaded.slot)
         return loaded.slot

@@ -38,23 +38,32 @@ class ByPriority:
         if priority is not Priority.NORMAL:
             self._priority_of[key] = priority
 
+    def expect(self, key: bytes) -> None:
+        self._normal.expect(key)
+
     def insert(self, key: bytes) -> None:
         self._normal.insert(key)
 
     def touch(self, key: bytes) -> None:
         self._of(key).touch(key)
 
+    def reorder(self, key: bytes) -> None:
+        self._of(key).reorder(key)
+
     def discard(self, key: bytes) -> None:
         self._of(key).discard(key)
         self._priority_of.pop(key, None)
 
-    def evict(self, evictable: Callable[[bytes], bool]) -> bytes | None:
+    def oldest(self, count: int, is_idle: Callable[[bytes], bool]) -> list[bytes]:
+        found: list[bytes] = []
         for policy in self._policies.values():
-            key = policy.evict(evictable) if len(policy) else None
-            if key is not None:
-                self._priority_of.pop(key, None)
-                return key
-        return None
+            if len(found) < count and len(policy):
+                found += policy.oldest(count - len(found), is_idle)
+        return found
+
+    def evict(self, key: bytes) -> None:
+        self._of(key).evict(key)
+        self._priority_of.pop(key, None)
 
     def __len__(self) -> int:
         return len(self._normal) + len(self._priority_of)

@@ -8,9 +8,11 @@ from typing import Literal
 
 from kvtier_engine.kv.disk import DiskTier
 from kvtier_engine.kv.host import HostTier
+from kvtier_engine.kv.keys import NO_PARENT
 from kvtier_engine.kv.offload import Offloader
 from kvtier_engine.kv.pages import PagePool
 from kvtier_engine.kv.prefetch import Lookup, Prefetcher
+from kvtier_engine.kv.save import Saver
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,7 @@ class Tiers:
     host: HostTier | None
     disk: DiskTier | None
     offloader: Offloader | None
+    saver: Saver | None
     prefetcher: Prefetcher | None
 
     def on_disk(self, keys: Sequence[bytes]) -> list[bool]:
@@ -36,6 +39,8 @@ class Tiers:
         """The page is on its way from one tier to another."""
         if self.offloader is not None and self.offloader.is_moving(key):
             return True
+        if self.saver is not None and self.saver.is_moving(key):
+            return True
         return self.prefetcher is not None and self.prefetcher.is_moving(key)
 
     def is_in_use(self, key: bytes) -> bool:
@@ -45,13 +50,16 @@ class Tiers:
         slot = self.host.find(key) if self.host is not None else None
         return slot is not None and self.host is not None and self.host.is_pinned(slot)
 
-    def read_up(self, keys: Sequence[bytes]) -> Lookup | None:
-        """Starts to bring pages of a chain from disk to L2, as for a waiting request; None if there
-        is no L2. The prefetcher says when it is ready, and has to be told its end."""
+    def read_up(self, keys: Sequence[bytes], begin: int) -> Lookup | None:
+        """Starts to bring pages of a chain, from the `begin`-th on, from disk to L2, the first ones
+        first; None if there is no L2. The prefetcher says when it is over, and has to be told its
+        end."""
         if self.prefetcher is None:
             return None
-        in_l1 = [self.pool.find(key) is not None for key in keys]
-        return self.prefetcher.start(keys, in_l1, from_front=True)
+        parent = keys[begin - 1] if begin else NO_PARENT
+        left = keys[begin:]
+        in_l1 = [self.pool.find(key) is not None for key in left]
+        return self.prefetcher.start(left, in_l1, parent=parent, from_front=True)
 
     def clear(self, tier: Literal["l1", "l2", "l3"]) -> int:
         """Drops all pages of a tier that are not in use, and makes those that are in use in L1
@@ -61,8 +69,8 @@ class Tiers:
         if tier == "l2":
             gone = self.host.clear() if self.host is not None else []
             for key in gone:
-                if self.offloader is not None:
-                    self.offloader.forget(key)
+                if self.saver is not None:
+                    self.saver.forget(key)
             return len(gone)
         return self.disk.clear() if self.disk is not None else 0
 
@@ -70,8 +78,8 @@ class Tiers:
         """Away with pages that are not in use."""
         for key in keys:
             self.pool.drop(key)
-            if self.offloader is not None:
-                self.offloader.forget(key)
+            if self.saver is not None:
+                self.saver.forget(key)
             if self.host is not None and self.host.find(key) is not None:
                 self.host.drop(key)
         if self.disk is not None and keys:

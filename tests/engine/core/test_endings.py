@@ -91,8 +91,8 @@ class TestSessions:
         made.run()
         made.step()
         assert where(made, LONG) == everywhere(0)
-        assert made.manager.offloader is not None
-        assert made.manager.offloader.unsaved == 0, "a page that was dropped is not missed"
+        assert made.host is not None
+        assert made.host.unsaved == 0, "a page that was dropped is not missed"
 
     def test_used_by_another_before_it_could_go_it_stays(self):
         made = engine()

@@ -1,6 +1,6 @@
 """Scheduler and cache manager in trouble: disks that hang or refuse, memory that runs out."""
 
-from support.fake_engine import FakeEngine, Sizes
+from support.fake_engine import FakeEngine, Sizes, page_keys
 from support.fake_tiers import FakeStore, reference_answer
 
 from kvtier_engine.messages import CachedTokens
@@ -97,9 +97,9 @@ def test_hits_of_preempted_sequences_are_not_counted_again():
 
 def test_a_page_that_the_disk_refuses_is_offered_again_later():
     engine = FakeEngine()
-    store, offloader = engine.store, engine.manager.offloader
+    store, saver = engine.store, engine.manager.saver
     assert store is not None
-    assert offloader is not None
+    assert saver is not None
     engine.submit("a", LONG, 1)
     while not store.open:
         engine.step()
@@ -107,12 +107,37 @@ def test_a_page_that_the_disk_refuses_is_offered_again_later():
     for _ in range(refused):
         store.end_one(Status.DROPPED)
     engine.step(5)
-    assert offloader.refused == refused
+    assert saver.refused == refused
     assert not store.open
     assert engine.manager.idle  # a disk that is full keeps nobody from stopping
     engine.now += 6
     engine.run()
     assert len(store.pages) == 5
+
+
+def test_a_page_that_is_used_while_it_is_being_saved_is_saved_once():
+    """It was not admitted, left L2, and was computed again: its first life must not count."""
+    engine = FakeEngine(Sizes(l1=12, l2=8))
+    store = engine.store
+    assert store is not None
+    store.sightings_min = 2
+    engine.ask(LONG)
+    engine.ask([9] * 24)  # pushes the last three of its five pages out of L2
+    engine.pool.forget()
+    engine.submit("again", LONG, 1)
+    page = page_keys(LONG)[3]
+    while not store.is_being_written(page):
+        store.end_one()
+        engine.step()
+    engine.submit("meanwhile", LONG, 1)
+    engine.step(10)
+    assert "meanwhile" in engine.finished
+    while len(store.open) > 1:  # the disk ends all others before it
+        store.open.rotate(-1) if store.open[0].key == page else store.end_one()
+    engine.step(3)
+    engine.run()
+    offered = [put.key for put in store.offered]
+    assert offered.count(page) == 2, "once in each of its two lives in L2"
 
 
 def test_a_slow_disk_pins_a_quarter_of_l2_at_most():

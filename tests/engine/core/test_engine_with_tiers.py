@@ -4,10 +4,13 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from support.fake_engine import PAGE_TOKENS, FakeEngine, Sizes
+from support.fake_engine import PAGE_TOKENS, FakeEngine, Sizes, page_keys
 from support.fake_tiers import reference_answer
 from support.hint_model import HintModel
 
+from kvtier_engine.config import L3Write, MemoryEviction
+from kvtier_engine.kv.admit import Admission
+from kvtier_engine.kv.host import DiskCopy
 from kvtier_engine.kv.keys import root_key
 from kvtier_engine.kv.rates import PageRates
 from kvtier_engine.messages import CachedTokens, CacheHints, Priority
@@ -52,18 +55,18 @@ def test_what_l1_forgot_comes_from_l2():
 def test_a_page_that_is_not_admitted_is_offered_again_when_it_is_used():
     engine = FakeEngine()
     assert engine.store is not None
-    assert engine.manager.offloader is not None
+    assert engine.manager.saver is not None
     engine.store.sightings_min = 2
     engine.ask(LONG)
     assert engine.store.pages == {}
-    assert engine.manager.offloader.not_admitted == 5
+    assert engine.manager.saver.not_admitted == 5
     engine.now += 3600
     engine.step(3)
     assert len(engine.store.offered) == 5, "offered again without having been used"
     engine.ask(LONG)
     assert len(engine.store.pages) == 4, "the pages that were found, not the one computed again"
-    assert engine.manager.offloader.saved == 4
-    assert engine.manager.offloader.refused == 0
+    assert engine.manager.saver.saved == 4
+    assert engine.manager.saver.refused == 0
 
 
 def test_the_store_hears_how_long_the_chain_is():
@@ -93,9 +96,7 @@ def test_a_new_engine_on_the_same_arena_is_warm_and_checks_before_use():
     assert first.arena is not None
     second = FakeEngine(Sizes(disk=False), arena=first.arena)
     assert second.ask(LONG).cached == CachedTokens(l2=16)
-    first.arena.bad = {
-        slot for slot, key in first.arena.table.items() if key == _key_of_page(second, 2)
-    }
+    first.arena.bad = {slot for slot, key in first.arena.table.items() if key == page_keys(LONG)[2]}
     third = FakeEngine(Sizes(disk=False), arena=first.arena)
     assert third.ask(LONG).cached == CachedTokens(l2=8)
     assert third.host is not None
@@ -285,9 +286,15 @@ HINTS = st.builds(
 class Cache(RuleBasedStateMachine):
     """Random conversations on tiny tiers, a disk that fails and dawdles, aborts, hints."""
 
+    eviction: MemoryEviction = "lru"
+    write: L3Write = "write_through"
+
     def __init__(self) -> None:
         super().__init__()
-        self.engine = FakeEngine(Sizes(l1=10, l2=8, offload_delay=1))
+        admission = Admission(capacity_pages=4, slot_bytes=1)
+        sizes = Sizes(l1=10, l2=8, offload_delay=1, eviction=self.eviction, write=self.write)
+        sizes.admission = admission if self.write == "on_evict" else None
+        self.engine = FakeEngine(sizes)
         self.model = HintModel(self.engine)
         self.prompts: dict[str, tuple[list[int], int]] = {}
         self.aborted: set[str] = set()
@@ -337,6 +344,14 @@ class Cache(RuleBasedStateMachine):
             if self.engine.scheduler.abort(name):
                 self.aborted.add(name)
 
+    @rule(data=st.data())
+    def disk_evicts(self, data):
+        assert self.engine.store is not None
+        if self.engine.store.pages:
+            key = data.draw(st.sampled_from(sorted(self.engine.store.pages)))
+            del self.engine.store.pages[key]
+            self.engine.store.evicted += 1
+
     @rule(seconds=st.sampled_from([1.0, 6.0, 11.0]))
     def time_passes(self, seconds):
         self.engine.now += seconds
@@ -358,10 +373,34 @@ class Cache(RuleBasedStateMachine):
         assert self.engine.pool.available == self.engine.pool.pages
         assert self.engine.host is None or self.engine.host.pinned == 0
         assert self.engine.ranks.known_sequences == 0
+        self.engine.now += 6  # the disk may be tried again
+        self.engine.manager.flush()
+        self.engine.run()
+        assert self.engine.host is not None
+        assert self.engine.store is not None
+        for key, page in self.engine.host.pages():
+            assert key in self.engine.store.pages or page.disk_copy is DiskCopy.UNWANTED
+
+
+class CacheWithArc(Cache):
+    eviction = "arc"
+
+
+class CacheThatDemotes(Cache):
+    write = "on_evict"
+
+
+class CacheThatDemotesWithArc(Cache):
+    eviction = "arc"
+    write = "on_evict"
 
 
 TestCache = Cache.TestCase
-TestCache.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestCacheWithArc = CacheWithArc.TestCase
+TestCacheThatDemotes = CacheThatDemotes.TestCase
+TestCacheThatDemotesWithArc = CacheThatDemotesWithArc.TestCase
+for machine in (Cache, CacheWithArc, CacheThatDemotes, CacheThatDemotesWithArc):
+    machine.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
 
 
 def test_the_page_size_of_these_tests():

@@ -21,7 +21,7 @@ def key(number: int) -> bytes:
 def filled(*pages: int) -> HostTier:
     host = HostTier(FakeArena(SLOTS), Lru())  # type: ignore[arg-type]
     for number in pages:
-        slot = host.reserve()
+        slot = host.reserve(key(number))
         assert slot is not None
         host.publish(slot, key(number))
         host.unpin(slot)
@@ -33,18 +33,18 @@ def test_a_page_that_is_kept_is_passed_over_until_it_is_let_go():
     host.keep(key(1))
     host.keep(key(6))
     for number in (6, 7, 8):
-        slot = host.reserve()
+        slot = host.reserve(key(number))
         assert slot is not None
         host.publish(slot, key(number))
         host.unpin(slot)
     there = [number for number in range(1, 9) if host.find(key(number)) is not None]
     assert there == [1, 5, 6, 7, 8]
     host.let_go(key(1))
-    for _ in range(4):
-        assert host.reserve() is not None
+    for number in range(10, 14):
+        assert host.reserve(key(number)) is not None
     assert host.find(key(1)) is None
     assert host.find(key(6)) is not None, "kept before it came"
-    assert host.reserve() is None
+    assert host.reserve(key(14)) is None
 
 
 class Slots(RuleBasedStateMachine):
@@ -64,7 +64,7 @@ class Slots(RuleBasedStateMachine):
             return
         before = set(self.pages)
         may_go = {page for page in before - self.kept if self.is_free(page)}
-        slot = self.host.reserve()
+        slot = self.host.reserve(key(number))
         assert (slot is None) == (len(before) == SLOTS and not may_go)
         if slot is None:
             return

@@ -1,0 +1,1 @@
+"""Request traces through caches: the engine's bookkeeping, the page store, and a simulator."""
