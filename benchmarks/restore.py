@@ -24,6 +24,7 @@ from kvtier_engine.config import EngineConfig
 LENGTHS = (512, 1024, 2048, 4096, 6000)
 SPEEDS = (4e6, 8e6, 16e6, 32e6, 100e6, 0)  # bytes/s; 0: the disk's own
 BAR = 1.05
+WARM_UP = 10**6  # seeds of prompts that share nothing with those that count
 HEADER = ("disk", "tokens", "computed s", "loaded s", "kvtier s", "of the better", "pages computed")
 
 Point = tuple[float, int]  # bytes/s, tokens
@@ -71,7 +72,7 @@ class Sweep:
         """Computes what will be on disk; the times are those of recomputing."""
         self.throttle.set(0, self.disk, 0)
         with running_engine(self.config) as engine:
-            ttft(engine, noise(-1, 512))
+            ttft(engine, noise(WARM_UP, 512))
             for tokens, prompt in prompts(turn).items():
                 self.times.computed.setdefault(tokens, []).append(ttft(engine, prompt))
             engine.wait_idle()
@@ -80,7 +81,7 @@ class Sweep:
         with running_engine(
             self._configured(meets), environment=self.throttle.environment
         ) as engine:
-            ttft(engine, noise(-2, 1024))  # the rate of prefill is known to an engine that serves
+            ttft(engine, noise(WARM_UP + 1, 1024))  # the rate of prefill is known to an engine that serves
             self.throttle.set(0, self.disk, speed)
             drop_page_cache()
             ttft(engine, prompts(turn)[LENGTHS[0]])  # and so is the disk's
