@@ -81,7 +81,7 @@ class Sweep:
         with running_engine(
             self._configured(meets), environment=self.throttle.environment
         ) as engine:
-            ttft(engine, noise(WARM_UP + 1, 1024))  # the rate of prefill is known to an engine that serves
+            ttft(engine, noise(WARM_UP + 1, 1024))  # who serves knows the rate of prefill
             self.throttle.set(0, self.disk, speed)
             drop_page_cache()
             ttft(engine, prompts(turn)[LENGTHS[0]])  # and so is the disk's

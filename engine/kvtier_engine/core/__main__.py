@@ -88,7 +88,7 @@ class Start:
             disk,
             prefix_reuse=config.cache.prefix_reuse,
             rates=Rates(
-                ComputeRate(config.cache.page_tokens, waits=config.device == "cpu"),
+                ComputeRate(config.scheduler.max_step_tokens // 4, waits=config.device == "cpu"),
                 LoadRate(disk.reads) if disk is not None else None,
                 page_tokens=config.cache.page_tokens,
                 page_bytes=config.cache.page_bytes,

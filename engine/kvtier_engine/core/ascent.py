@@ -65,6 +65,8 @@ class Ascents:
             except Exception as error:
                 log.exception("control request %s failed", ascent.request_id)
                 self._reading = [each for each in self._reading if each is not ascent]
+                if ascent.lookup is not None and self._manager.prefetcher is not None:
+                    self._manager.prefetcher.end(ascent.lookup)
                 self._send(ControlReply(request_id=ascent.request_id, failed=repr(error)))
         return has_added
 

@@ -111,7 +111,7 @@ class ControlDesk:
         left = {
             "l1": 0,  # what is in use there is unknown from now on
             "l2": tiers.host.held if tiers.host is not None else 0,
-            "l3": tiers.offloader.in_flight if tiers.offloader is not None else 0,
+            "l3": tiers.saver.in_flight if tiers.saver is not None else 0,
         }
         return {"dropped_pages": dropped, "left_pages": {tier: left[tier] for tier in dropped}}
 

@@ -37,7 +37,8 @@ class Engine:
             return False, []
         begun = time.perf_counter()
         sampled = self.ranks.execute(step)
-        tokens = sum(len(chunk.token_ids) for chunk in step.chunks)
+        sizes = (len(chunk.token_ids) for chunk in step.chunks)
+        tokens = sum(size for size in sizes if size > 1)  # one: an answer's next token
         seconds = time.perf_counter() - begun
         self.manager.rates.compute.step(tokens, seconds, has_drawn=bool(sampled))
         outputs = self.scheduler.finish(step, sampled)

@@ -122,8 +122,8 @@ class Loop:
     def _rest(self) -> None:
         """Sleeps until a message, a finished disk request, or the next statistics."""
         wait_s = max(0.0, self._stats_due - time.monotonic())
-        loader = self._engine.manager.loader
-        if loader is not None and loader.open_gaps:
+        prefetcher = self._engine.manager.prefetcher
+        if prefetcher is not None and prefetcher.is_waited_for:
             wait_s = min(wait_s, GAP_S)  # a disk that slows down is no event
         if self._engine.manager.copying:
             wait_s = 0.0  # a device's copies end without an event

@@ -183,6 +183,9 @@ class HostTier:
         """The page is not evicted any more: if it is not here, from when it comes."""
         self._kept.add(key)
 
+    def is_kept(self, key: bytes) -> bool:
+        return key in self._kept
+
     def let_go(self, key: bytes) -> None:
         """Takes `keep` back."""
         self._kept.discard(key)

@@ -58,10 +58,9 @@ class Loader:
         lookup = seq.lookup
         assert lookup is not None
         self._prefetcher.settle(lookup)
-        for key in lookup.pending.union(lookup.wanted):
-            index = gap.index_of.get(key)
-            if index is None or index in gap.there:  # others computed it, or one before it is lost
-                self._prefetcher.give_up(lookup, key)
+        # Not what others have computed meanwhile, nor what lies behind a page that is nowhere.
+        lacks = {key for key, index in gap.index_of.items() if index not in gap.there}
+        self._prefetcher.limit(lookup, lacks)
         seq.gap = gap
         self.open_gaps += 1
 
@@ -113,9 +112,10 @@ class Loader:
             seq.lookup = None
 
     def _choose(self, lookup: Lookup, lost: int) -> int:
-        if self._prefetcher.is_over(lookup):
-            return 1  # what is left finds no slot in L2 for now
-        return self._worth(lookup, lost)
+        worth = self._worth(lookup, lost)
+        # Where what is left finds no slot in L2, nor will at once, something has to go on.
+        is_stuck = self._prefetcher.is_over(lookup) and not self._restores.in_flight
+        return max(1, worth) if is_stuck else worth
 
     def _worth(self, lookup: Lookup, lost: int) -> int:
         if self._rates is None:

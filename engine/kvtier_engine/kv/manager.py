@@ -106,10 +106,15 @@ class KvManager:
         assert seq.lookup is not None and not seq.pages
         if seq.blocked_on in self._computing:
             return Refusal.COMPUTING
+        if seq.no_room_at is not None and self.pool.available <= seq.no_room_at:
+            return Refusal.NO_PAGES
+        seq.no_room_at = None
         keys = self._reusable(seq, token_ids)
         sources = self._sources(keys, seq.lookup)
         seq.blocked_on = self._computed_by_others(keys, sources)
         if seq.blocked_on is not None:
+            if self.prefetcher is not None:
+                self.prefetcher.pause(seq.lookup)
             return Refusal.COMPUTING
         if len(sources) < len(keys) and self._is_worth_another_look(seq, keys[len(sources)]):
             self._end_lookup(seq)
@@ -118,6 +123,7 @@ class KvManager:
         in_l1 = [source.page for source in sources if source.page is not None]
         empty = -(-len(token_ids) // self.page_tokens) - len(in_l1)
         if empty > self.pool.available - sum(map(self.pool.is_cached, in_l1)):
+            seq.no_room_at = self.pool.available
             return Refusal.NO_PAGES
         self.pool.hold(in_l1)
         seq.chain_pages = -(-len(token_ids) // self.page_tokens)
@@ -197,6 +203,7 @@ class KvManager:
         seq.published = 0
         seq.lookups = 0
         seq.blocked_on = None
+        seq.no_room_at = None
 
     def end(self, seq: SequencePages) -> None:
         """The sequence is released for ever."""

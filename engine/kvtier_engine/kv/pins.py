@@ -43,7 +43,12 @@ class Pins:
         for key in more:
             self._tenant_of[key] = tenant
             host.keep(key)
-        self.on_disk([k for k, there in zip(more, self._tiers.on_disk(more), strict=True) if there])
+        there = self._tiers.on_disk(more)
+        self.on_disk([key for key, is_there in zip(more, there, strict=True) if is_there])
+        if self._tiers.saver is not None:
+            self._tiers.saver.kept(
+                key for key, is_there in zip(more, there, strict=True) if not is_there
+            )
         return None
 
     def on_disk(self, keys: Iterable[bytes]) -> None:

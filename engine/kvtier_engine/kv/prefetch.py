@@ -70,6 +70,20 @@ class Prefetcher:
     def in_flight(self) -> int:
         return len(self._flights)
 
+    @property
+    def is_waited_for(self) -> bool:
+        """Some request has a lookup."""
+        return bool(self._lookups)
+
+    @property
+    def _is_full(self) -> bool:
+        """The disk has as many reads as it may have. Those that hang do not count."""
+        if len(self._flights) < AHEAD_PAGES[0]:
+            return False
+        now = self._clock()
+        at_work = sum(now - flight.began <= STALL_S for flight in self._flights.values())
+        return at_work >= self._flights_max()
+
     def is_moving(self, key: bytes) -> bool:
         """The page is on its way from L3."""
         return key in self._flights
@@ -142,7 +156,22 @@ class Prefetcher:
         if lookup.pending and self._clock() - lookup.heard > STALL_S:
             lookup.failed |= lookup.pending
             self._leave(lookup)
-        return not lookup.pending
+        if lookup.pending:
+            return False
+        return not lookup.wanted or not self._is_full
+
+    def pause(self, lookup: Lookup) -> None:
+        """The request waits for another one to compute what it needs: nothing is kept or read for
+        it any more."""
+        self._leave(lookup)
+        lookup.wanted.clear()
+        self.settle(lookup)
+
+    def limit(self, lookup: Lookup, lacks: set[bytes]) -> None:
+        """Nothing but the pages that it lacks is read for the request."""
+        lookup.wanted = [key for key in lookup.wanted if key in lacks]
+        for key in lookup.pending - lacks:
+            self.give_up(lookup, key)
 
     def give_up(self, lookup: Lookup, key: bytes) -> bool:
         """The request computes the page itself. False if it did not wait for it."""
@@ -198,16 +227,21 @@ class Prefetcher:
         if key in self._flights:
             self._join(lookup, key)
             return True
-        if len(self._flights) >= self._flights_max() or self._host.pinned >= self._slots_max:
+        if self._is_full or self._host.pinned >= self._slots_max:
             return False
         slot = self._host.reserve(key)
         if slot is None:
             return False
         link = Link(lookup.parent_of[key], lookup.chain_pages)
         self._flights[key] = _Flight(slot, link, self._clock(), [lookup])
-        lookup.pending.add(key)
+        self._wait(lookup, key)
         batch.append(key)
         return True
+
+    def _wait(self, lookup: Lookup, key: bytes) -> None:
+        if not lookup.pending:
+            lookup.heard = self._clock()
+        lookup.pending.add(key)
 
     def _flights_max(self) -> int:
         least, most = AHEAD_PAGES
@@ -220,7 +254,7 @@ class Prefetcher:
             lookup.failed.add(key)
             return
         flight.waiters.append(lookup)
-        lookup.pending.add(key)
+        self._wait(lookup, key)
 
     def _land(self, loaded: Loaded, link: Link) -> int | None:
         """The slot that now holds the page; None if the read failed."""

@@ -33,15 +33,15 @@ class Rate:
 
 
 class ComputeRate:
-    """Prompt tokens per second, of steps in which they are most of the work.
+    """Prompt tokens per second, of steps that compute many.
 
     A device works on after a step has been handed to it: what it has done is known when tokens
     are drawn, which it is waited for. So steps are taken together up to such a one.
     """
 
     def __init__(self, tokens_min: int, *, waits: bool) -> None:
-        """Steps of fewer than `tokens_min` tokens are not counted. `waits`: every step is waited
-        for."""
+        """Steps of fewer than `tokens_min` tokens of prompts are not counted: small ones are slow,
+        and most of their work may be another. `waits`: every step is waited for."""
         self._rate = Rate()
         self._tokens_min = tokens_min
         self._waits = waits
@@ -50,10 +50,12 @@ class ComputeRate:
         self._counts = True
 
     def step(self, tokens: int, seconds: float, *, has_drawn: bool) -> None:
-        """A step of `tokens` tokens took `seconds`."""
+        """A step with `tokens` tokens of prompts took `seconds`."""
+        if not tokens and not self._tokens:
+            return
         self._tokens += tokens
         self._seconds += seconds
-        self._counts = self._counts and tokens >= self._tokens_min
+        self._counts = self._counts and (tokens >= self._tokens_min or not tokens)
         if not has_drawn and not self._waits:
             return
         if self._counts:
@@ -82,6 +84,7 @@ class LoadRate:
         self._look = look
         self._rates: list[Rate] = []
         self._before: list[tuple[int, float]] = []
+        self.update()
 
     def update(self) -> None:
         """Takes in what was read since the last call."""
@@ -98,7 +101,9 @@ class LoadRate:
 
     @property
     def bytes_per_s(self) -> float | None:
-        """Of all together; None: nothing was measured yet."""
+        """Of all together; 0 while none is in use; None: nothing was measured yet."""
+        if not self._rates:
+            return 0.0
         known = [rate.per_s for rate in self._rates if rate.per_s is not None]
         return sum(known) if known else None
 

@@ -37,4 +37,5 @@ class Restores:
 
     @property
     def in_flight(self) -> int:
-        return len(self._running)
+        """Copies that not every rank has made yet."""
+        return len(self._running) + len(self._next)

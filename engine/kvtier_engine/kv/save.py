@@ -13,6 +13,7 @@ from kvtier_engine.kv.host import DiskCopy, HostPage, HostTier
 
 SAVES_IN_FLIGHT_MAX = 128  # the store takes 256
 RETRY_S = 5.0  # after the disk has refused a page
+LOOK_S = 0.05  # between two looks at the oldest pages while nothing happens
 STORED_PER_LOOK = 16  # so many pages later it is looked again what the disk has evicted
 
 
@@ -50,6 +51,8 @@ class Saver:
         # A quarter of L2 at most: a disk that hangs must not pin it whole.
         self._saves_max = min(SAVES_IN_FLIGHT_MAX, max(1, host.slots // 4))
         self._paused_until = 0.0
+        self._has_news = True  # since the oldest pages were looked at
+        self._look_again = 0.0
         self._slots_needed = 0.0  # by a step that needs any: the most of late
         self._reservations_seen = host.reservations
         self._evicted_seen = 0
@@ -61,9 +64,17 @@ class Saver:
             self.arrived(key)
 
     def arrived(self, key: bytes) -> None:
-        """A page that the disk is to have is in L2."""
-        if self._is_flushing or self._write == "write_through":
+        """A page that the disk is to have is in L2. One that is never evicted goes at once."""
+        if self._is_flushing or self._write == "write_through" or self._host.is_kept(key):
             self._queue[key] = None
+
+    def kept(self, keys: Iterable[bytes]) -> None:
+        """Pages are not evicted from now on: those that the disk has not are written."""
+        for key in keys:
+            page = self._host.page(key)
+            if page is not None and page.disk_copy in (DiskCopy.NONE, DiskCopy.UNWANTED):
+                page.disk_copy = DiskCopy.NONE
+                self._queue[key] = None
 
     def used(self, keys: Sequence[bytes], found: int, from_disk: set[bytes], chain: int) -> None:
         """A request begins whose first `found` of `keys` were in a tier, some of them brought
@@ -76,6 +87,7 @@ class Saver:
             page.link = replace(page.link, chain_pages=chain)
             if page.disk_copy is DiskCopy.UNWANTED:
                 page.disk_copy = DiskCopy.NONE
+                self._has_news = True
                 self.arrived(key)
         if self.admission is not None:
             uses = Uses(keys[:found], keys[found:], from_disk)
@@ -86,7 +98,7 @@ class Saver:
         ahead = self._slots_ahead()
         if self._is_paused:
             return
-        if self._write == "on_evict" and ahead and not self._is_flushing:
+        if ahead and self._is_time_to_look():
             self._offer(self._host.oldest(ahead))
         while self._queue and self._room:
             batch = [key for key, _ in zip(self._queue, range(self._room), strict=False)]
@@ -97,6 +109,7 @@ class Saver:
     def finish(self, saved: Saved) -> None:
         """A write has ended: its slot may be evicted again."""
         self._saving -= 1
+        self._has_news = True
         self._host.unpin(saved.slot)
         page = self._host.page(saved.key)
         assert page is not None and page.disk_copy is DiskCopy.SAVING, "its slot was pinned"
@@ -148,11 +161,23 @@ class Saver:
         """How many of the oldest pages L2 may soon have to evict; tells L2 as well."""
         needed = self._host.reservations - self._reservations_seen
         self._reservations_seen = self._host.reservations
+        self._has_news = self._has_news or needed > 0
         if needed:
             self._slots_needed = max(needed, self._slots_needed * 31 / 32)
         ahead = 1 + math.ceil(2 * self._slots_needed)
         self._host.window = min(max(1, self._host.slots // 2), ahead)
         return max(0, self._host.window - self._host.free)
+
+    def _is_time_to_look(self) -> bool:
+        """Whether the oldest pages may be others by now, or not be on disk any more."""
+        now = self._clock()
+        if self._write != "on_evict" or self._is_flushing:
+            return False
+        if not self._has_news and now < self._look_again:
+            return False
+        self._has_news = False
+        self._look_again = now + LOOK_S
+        return True
 
     def _offer(self, keys: Iterable[bytes]) -> None:
         """Writes those that the disk has not and should have."""

@@ -24,6 +24,7 @@ class SequencePages:
     gap: Gap | None = None  # while it runs and pages of it are still to come from disk
     found: list[int] = field(default_factory=lambda: [0, 0, 0])  # tokens, by tier, since admitted
     blocked_on: bytes | None = None  # the page that somebody else was computing
+    no_room_at: int | None = None  # pages that L1 had when that was too few
     marks: Marks | None = None  # its hints
 
     @property

@@ -5,7 +5,7 @@ from support.fake_engine import PAGE_TOKENS, FakeEngine, Sizes, page_keys
 from support.fake_tiers import reference_answer
 
 from kvtier_engine.kv.keys import root_key
-from kvtier_engine.messages import CachedTokens
+from kvtier_engine.messages import CachedTokens, CacheHints
 from kvtier_store import Status
 
 LONG = list(range(20))  # five pages; the last is computed anyway, for its logits
@@ -262,6 +262,17 @@ def test_a_large_request_is_not_overtaken_for_ever():
     engine.run()
     order = list(engine.finished)
     assert order.index("large") == 1  # after the one that ran, before those that came later
+
+
+def test_pinned_pages_go_to_the_disk_though_they_are_never_evicted():
+    engine = FakeEngine(Sizes(l1=24, l2=40, write="on_evict"))
+    assert engine.store is not None
+    engine.ask(LONG, hints=CacheHints(pin=True))
+    assert len(engine.store.pages) == 5
+    engine.ask([9, *LONG])
+    assert len(engine.store.pages) == 5, "others wait until they are evicted"
+    engine.ask([9, *LONG], hints=CacheHints(pin=True))
+    assert len(engine.store.pages) == 10
 
 
 def test_the_page_size_of_these_tests():

@@ -173,3 +173,46 @@ def test_one_that_is_preempted_among_its_pages_comes_back():
     assert engine.scheduler.counters.preemptions > 0
     assert engine.answers["young"] == reference_answer(PROMPT, 2)
     assert engine.answers["old"] == reference_answer([45, 46, 47], 40)
+
+
+def test_a_request_that_waited_long_for_room_still_waits_for_its_reads():
+    engine = on_disk(FAST, l1=14, l2=8)
+    engine.submit("old", [45, 46, 47], 40)  # holds L1
+    engine.step(30)
+    engine.submit("young", PROMPT, 2)
+    assert engine.store is not None
+    for _ in range(8):
+        end_read(engine)
+        engine.step()
+    engine.now += 60
+    engine.run()
+    cached = engine.outputs["young"][0].cached
+    assert cached is not None
+    assert cached.l3 + cached.l2 == 40, "reads were given up as soon as they were asked for"
+
+
+def test_one_whose_disk_is_busy_with_others_waits_as_well():
+    engine = on_disk(PageRates(compute=0.1, load=10.0), l1=60, l2=80)
+    assert engine.store is not None
+    other = FakeEngine(Sizes(l1=24, l2=40))
+    other.ask([7, *PROMPT])
+    assert other.store is not None
+    engine.store.pages |= other.store.pages
+    engine.submit("a", PROMPT, 2)
+    engine.step()  # as many reads as may be
+    engine.submit("b", [7, *PROMPT], 2)
+    engine.step(5)
+    assert engine.ranks.computed == 0
+    engine.run()
+    assert loaded(engine) == (0, 0)
+
+
+def test_one_that_waits_for_another_s_pages_keeps_no_slots():
+    engine = on_disk(FAST, l1=60, l2=12)
+    for name in "ab":
+        engine.submit(name, PROMPT, 2)
+    engine.run()
+    cached = engine.outputs["a"][0].cached
+    assert cached is not None
+    assert cached.l3 == 40, "the other's pins kept the rest of the pages from L2"
+    assert engine.ranks.computed == 2 * (1 + 1)

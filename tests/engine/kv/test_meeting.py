@@ -108,3 +108,12 @@ def test_disks_add_up_and_one_that_hangs_gets_slow():
     rate.update()
     assert rate.bytes_per_s is not None
     assert rate.bytes_per_s > 5
+
+
+def test_no_disk_in_use_gives_nothing():
+    disks = [Disk(100, 1.0)]
+    rate = LoadRate(lambda: disks)
+    assert rate.bytes_per_s == pytest.approx(100)
+    disks.clear()
+    rate.update()
+    assert rate.bytes_per_s == 0.0
