@@ -152,7 +152,13 @@ class Eviction(Enum):
     KEEP_REUSED = ...  # the same, but pages that were read since written count as far younger
 
 class DirectorySpec:
+    """A directory of a store, and the bytes on disk that it may use, headers and journal included."""
+
     def __init__(self, path: str, capacity_bytes: int) -> None: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def capacity_bytes(self) -> int: ...
 
 class StoreOptions:
     """Every field has a default; see csrc/store/options.h. Unknown fields are a TypeError."""
