@@ -152,7 +152,7 @@ class Eviction(Enum):
     KEEP_REUSED = ...  # the same, but pages that were read since written count as far younger
 
 class DirectorySpec:
-    """A directory of a store, and the bytes on disk that it may use, headers and journal included."""
+    """A directory, and the bytes on disk that it may use, headers and journal included."""
 
     def __init__(self, path: str, capacity_bytes: int) -> None: ...
     @property
