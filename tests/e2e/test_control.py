@@ -36,6 +36,7 @@ def options(
         "cache__l1__pages": 16,
         "cache__l2__pages": 32,
         "cache__l3__directories": [{"path": str(tmp_path / "l3"), "capacity_bytes": 1 << 30}],
+        "cache__l3__write": "write_through",
         "scheduler__max_context_tokens": 1000,
         "server__api_keys": [{"name": "search", "secret": {"env": "SEARCH_KEY"}}],
         "server__admin_key": {"env": "KVTIER_ADMIN_KEY"},
