@@ -54,6 +54,11 @@ std::vector<DirectorySpec> WithFullPaths(std::vector<DirectorySpec> directories)
   return directories;
 }
 
+void Append(std::string& list, const char* separator, const std::string& item) {
+  if (!list.empty()) list += separator;
+  list += item;
+}
+
 }  // namespace
 
 std::shared_ptr<Store> Store::Open(const std::vector<DirectorySpec>& directories,
@@ -213,11 +218,11 @@ void Store::Flush() {
   std::string failures;
   for (const auto& lane : lanes_->All()) {
     const auto failure = lane ? lane->Flush() : std::nullopt;
-    if (failure) failures += (failures.empty() ? "" : "; ") + *failure;
+    if (failure) Append(failures, "; ", *failure);
   }
   for (const std::size_t lost : lanes_->Lost()) {
-    failures += (failures.empty() ? "" : "; ") + directories_[lost].path +
-                " is gone, and with it what was not durable there";
+    Append(failures, "; ",
+           directories_[lost].path + " is gone, and with it what was not durable there");
   }
   if (!failures.empty()) throw StoreError(failures);
 }
@@ -267,12 +272,13 @@ void Store::Close() {
   std::string hanging;
   for (std::size_t i = 0; i < directories_.size(); ++i) {
     if (!openings_->IsAtWork(i) && !lanes_->HasLeft(i)) continue;
-    hanging += (hanging.empty() ? "" : ", ") + directories_[i].path;
+    Append(hanging, ", ", directories_[i].path);
   }
   if (!hanging.empty()) {
-    failures += (failures.empty() ? "" : "; ") + ("the disk of " + hanging) +
-                " does not answer: requests that run there keep their memory, and this process "
-                "the directory, until it does";
+    Append(failures, "; ",
+           "the disk of " + hanging +
+               " does not answer: requests that run there keep their memory, and this process "
+               "the directory, until it does");
   }
   if (!failures.empty()) throw StoreError(failures);
 }
@@ -292,7 +298,7 @@ std::string Store::StopAll() {
     if (!lanes[i]->WaitStopped(deadline)) {
       lanes_->Leave(i, *lanes[i]);
     } else if (const auto failure = lanes[i]->last_failure()) {
-      failures += (failures.empty() ? "" : "; ") + *failure;
+      Append(failures, "; ", *failure);
     }
   }
   return failures;

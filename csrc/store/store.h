@@ -41,7 +41,6 @@ struct PutRequest {
 class Lane;
 class Lanes;
 class Openings;
-class ProcessStores;
 class Router;
 struct StoreShared;
 
@@ -106,8 +105,6 @@ class Store {
   void CheckIntegrity() const;
 
  private:
-  friend class ProcessStores;
-
   Store(const std::vector<DirectorySpec>& directories, const PageGeometry& pages,
         const StoreOptions& options);
 
