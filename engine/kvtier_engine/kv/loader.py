@@ -64,6 +64,14 @@ class Loader:
         seq.gap = gap
         self.open_gaps += 1
 
+    def restore(self, seq: SequencePages, index: int, slot: int) -> None:
+        """A page of the sequence comes from its L2 slot, whose pin this takes over, with the next
+        step; others can share it at once, as a step's restores are complete before anything in it
+        reads."""
+        self._restores.add(seq.pages[index], slot)
+        if seq.stores:
+            self._pool.publish(seq.pages[index], seq.chain.keys[index])
+
     def advance(self, seq: SequencePages, computed: int) -> int:
         """How far the sequence is, with pages that have arrived behind what it has computed."""
         gap = seq.gap
@@ -132,9 +140,7 @@ class Loader:
             index = gap.index_of.get(key)
             slot = lookup.pins.pop(key)
             assert index is not None and index not in gap.there, "a page came that nobody lacks"
-            self._restores.add(seq.pages[index], slot)
-            if seq.stores:
-                self._pool.publish(seq.pages[index], key)
+            self.restore(seq, index, slot)
             gap.there.add(index)
             seq.found[2 if key in lookup.from_disk else 1] += self._page_tokens
         lookup.landed.clear()

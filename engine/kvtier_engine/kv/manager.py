@@ -235,7 +235,8 @@ class KvManager:
         for save in saved:
             self.saver.finish(save)
             self.hints.saved(save)
-        self.rates.update()
+        if loaded or self.prefetcher.in_flight:
+            self.rates.update()  # looks at the disk, which nothing else changes
         self.prefetcher.pages_per_s = self.rates.pages().load
         self.prefetcher.pump()
         self.saver.pump()
@@ -317,8 +318,7 @@ class KvManager:
         sources: Sequence[Source],
         allocated: list[int],
     ) -> None:
-        """Builds the page table; pages to restore can be shared at once, since a step's
-        restores are complete before anything in it reads."""
+        """Builds the page table."""
         assert seq.lookup is not None
         seq.found = [0, 0, 0]
         empty = iter(allocated)
@@ -326,7 +326,9 @@ class KvManager:
         for index, source in enumerate(sources):
             seq.pages.append(next(empty) if source.page is None else source.page)
             if source.slot is not None:
-                self._restore(seq, index, source.slot)
+                assert self.host is not None and self.loader is not None, "a slot without an L2"
+                self.host.pin(source.slot)
+                self.loader.restore(seq, index, source.slot)
             if source.is_there:
                 there.add(index)
                 in_l2 = 2 if keys[index] in seq.lookup.from_disk else 1
@@ -338,13 +340,6 @@ class KvManager:
         else:
             index_of = {key: index for index, key in enumerate(keys[: len(sources)])}
             self.loader.open(seq, Gap(len(sources), index_of, there))
-
-    def _restore(self, seq: SequencePages, index: int, slot: int) -> None:
-        assert self.host is not None
-        self.host.pin(slot)
-        self.restores.add(seq.pages[index], slot)
-        if seq.stores:
-            self.pool.publish(seq.pages[index], seq.chain.keys[index])
 
     def _claim(self, seq: SequencePages, token_ids: Sequence[int]) -> None:
         """Others wait for the pages that this sequence is about to compute."""
