@@ -32,6 +32,9 @@ class Copier(Protocol):
         """Starts L1 -> L2, after everything computed so far. Ends the step `step`; called for
         every step, with or without copies."""
 
+    def resize(self, slots: int) -> None:
+        """Only the first `slots` slots have memory from now on; no copy of others is under way."""
+
     def offloads_done(self) -> int:
         """The highest step up to which every offload is complete; 0 before the first."""
 
@@ -65,6 +68,9 @@ class HostCopier:
             assert self.slots is not None, "an offload without an L2"
             self.slots[copy.slot].copy_(self.pages[copy.page])
         self.last_step = step
+
+    def resize(self, slots: int) -> None:
+        pass
 
     def offloads_done(self) -> int:
         return self.last_step
