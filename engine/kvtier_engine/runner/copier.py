@@ -47,33 +47,3 @@ def host_slots(arena: HostPages, part: int, page_bytes: int) -> torch.Tensor:
     assert arena.part_bytes == page_bytes, (arena.part_bytes, page_bytes)
     memory = torch.frombuffer(arena.part_view(part), dtype=torch.uint8)
     return memory.view(-1, arena.part_stride)[:, :page_bytes]
-
-
-class HostCopier:
-    """L1 in host memory: a copy is a memcpy and complete when the call returns."""
-
-    def __init__(self, pages: torch.Tensor, slots: torch.Tensor | None) -> None:
-        """`pages` [pages, bytes] uint8 is L1, `slots` [slots, bytes] uint8 L2 (None: no L2)."""
-        self.pages = pages
-        self.slots = slots
-        self.last_step = 0
-
-    def restore(self, copies: Sequence[Copy]) -> None:
-        for copy in copies:
-            assert self.slots is not None, "a restore without an L2"
-            self.pages[copy.page].copy_(self.slots[copy.slot])
-
-    def offload(self, step: int, copies: Sequence[Copy]) -> None:
-        for copy in copies:
-            assert self.slots is not None, "an offload without an L2"
-            self.slots[copy.slot].copy_(self.pages[copy.page])
-        self.last_step = step
-
-    def resize(self, slots: int) -> None:
-        pass
-
-    def offloads_done(self) -> int:
-        return self.last_step
-
-    def wait(self) -> None:
-        pass

@@ -25,7 +25,7 @@ from kvtier_engine.model.parallel import check_parallel, rank_heads
 from kvtier_engine.model.spec import ModelSpec
 from kvtier_engine.model.weights import Progress, load_weights
 from kvtier_engine.runner.batch import build_batch
-from kvtier_engine.runner.copier import Copier, HostCopier, HostPages, host_slots
+from kvtier_engine.runner.copier import Copier, HostPages, host_slots
 from kvtier_engine.runner.distributed import RankGroup
 from kvtier_engine.runner.l1_memory import L1Memory
 from kvtier_engine.runner.sampler import Sampler
@@ -152,6 +152,8 @@ class Runner:
             from kvtier_engine.runner.cuda_copier import CudaCopier
 
             return CudaCopier(pages, slots)
+        from kvtier_engine.runner.host_copier import HostCopier
+
         return HostCopier(pages, slots)
 
     def _rope(self) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Tiers made smaller and larger, detached and attached, under an engine over tiers without bytes."""
+"""Tiers resized, detached and attached under an engine over tiers without bytes."""
 
 from __future__ import annotations
 
