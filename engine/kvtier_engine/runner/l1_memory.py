@@ -15,7 +15,9 @@ class L1Memory:
         """`shape` begins with the number of pages."""
         self._memory: mmap.mmap | None = None
         if device.type == "cpu":
-            self._memory = mmap.mmap(-1, math.prod(shape) * dtype.itemsize)
+            # Private: what is shared does not go back (MADV_DONTNEED keeps its file's pages).
+            flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+            self._memory = mmap.mmap(-1, math.prod(shape) * dtype.itemsize, flags=flags)
             self.storage = torch.frombuffer(self._memory, dtype=dtype).view(shape)
         else:
             self.storage = torch.zeros(shape, dtype=dtype, device=device)
