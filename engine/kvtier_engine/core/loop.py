@@ -14,7 +14,16 @@ from kvtier_engine.core.engine import Engine
 from kvtier_engine.core.rank_set import RankSet
 from kvtier_engine.core.stats import collect
 from kvtier_engine.core.tier_changes import TierChanges
-from kvtier_engine.messages import Abort, Control, FinishReason, Generate, Output, Outputs, Shutdown
+from kvtier_engine.messages import (
+    Abort,
+    Control,
+    ControlReply,
+    FinishReason,
+    Generate,
+    Output,
+    Outputs,
+    Shutdown,
+)
 from kvtier_store import StoreError
 
 log = logging.getLogger(__name__)
@@ -40,7 +49,7 @@ class Loop:
         self._stats_due = 0.0
         self._check_due = 0.0
         self._disk_watch = DiskWatch()
-        self._control = ControlDesk(engine.scheduler, changes, connection.send)
+        self._control = ControlDesk(engine.scheduler, changes, self._reply)
         self._was_quiet = False
         self._poller = zmq.Poller()
         self._poller.register(connection.socket, zmq.POLLIN)
@@ -105,14 +114,22 @@ class Loop:
         if ended or fell_quiet or now >= self._stats_due:
             self._stats_due = now + STATS_INTERVAL_S
             self._ranks.check_alive()
-            stats = collect(self._engine.scheduler, self._engine.manager)
-            stats.counters["bookkeeping_errors_total"] = self.bookkeeping_errors
-            self._connection.send(stats)
+            self._send_stats()
             if self._engine.manager.disk is not None:
                 self._disk_watch.look(self._engine.manager.disk.stats())
         if fell_quiet and now >= self._check_due:
             self._check_due = now + CHECK_INTERVAL_S
             self._check()
+
+    def _send_stats(self) -> None:
+        stats = collect(self._engine.scheduler, self._engine.manager)
+        stats.counters["bookkeeping_errors_total"] = self.bookkeeping_errors
+        self._connection.send(stats)
+
+    def _reply(self, reply: ControlReply) -> None:
+        """Who has the reply finds the metrics that belong to it."""
+        self._send_stats()
+        self._connection.send(reply)
 
     def _check(self) -> None:
         try:
