@@ -19,11 +19,12 @@ import zmq
 from kvtier_engine.config import EngineConfig, load_config
 from kvtier_engine.core.connection import Connection
 from kvtier_engine.core.engine import Engine
+from kvtier_engine.core.host_memory import HostMemory, open_arena
 from kvtier_engine.core.loading import load_runner
 from kvtier_engine.core.loop import Loop
 from kvtier_engine.core.rank_set import RankDied, RankSet
 from kvtier_engine.core.scheduler import Scheduler
-from kvtier_engine.core.tiers import HostMemory, open_arena, open_disk, open_host, save_rules
+from kvtier_engine.core.tiers import open_disk, open_host, save_rules
 from kvtier_engine.core.warmup import warm_up
 from kvtier_engine.kv.keys import namespace
 from kvtier_engine.kv.manager import KvManager
@@ -53,6 +54,7 @@ class Start:
         self._config = config
         self._config_file = config_file
         self._connection = connection
+        self.memory: HostMemory | None = None
 
     def build(self, context: zmq.Context[zmq.Socket[bytes]]) -> tuple[Engine, RankSet]:
         """Raises ModelError or RankDied: without a model there is nothing to serve."""
@@ -61,7 +63,7 @@ class Start:
         folder = model_folder(config.model.path)
         spec = read_spec(folder)
         space = namespace(config, model_fingerprint(folder, workers=config.model.load_workers))
-        memory = open_arena(config, space)
+        memory = self.memory = open_arena(config, space)
         ranks = RankSet(context, config.run_dir, config.parallel.tensor_parallel)
         ranks.start(self._config_file, memory.fd if memory else None)
         arena = memory.arena if memory else None
@@ -104,7 +106,7 @@ class Start:
         def report(done: int, total: int) -> None:
             model(done, total)
             if arena is not None:
-                l2(arena.populated_bytes, arena.mapped_bytes)
+                l2(arena.populated_bytes, arena.target_bytes)
 
         return report
 
@@ -140,9 +142,10 @@ def main() -> int:
     context = zmq.Context()
     connection = Connection(context, args.socket)
     try:
-        engine, ranks = Start(config, args.config, connection).build(context)
+        start = Start(config, args.config, connection)
+        engine, ranks = start.build(context)
         connection.send(Progress("ready", 1, 1, ready=True))
-        loop = Loop(connection, engine, ranks)
+        loop = Loop(connection, engine, ranks, start.memory)
         signal.signal(signal.SIGTERM, lambda signum, frame: loop.stop())
         is_clean = loop.run()
         ranks.close()

@@ -11,6 +11,7 @@ from kvtier_engine.core.connection import Connection
 from kvtier_engine.core.control import ControlDesk
 from kvtier_engine.core.disk_watch import DiskWatch
 from kvtier_engine.core.engine import Engine
+from kvtier_engine.core.host_memory import HostMemory
 from kvtier_engine.core.rank_set import RankSet
 from kvtier_engine.core.stats import collect
 from kvtier_engine.messages import Abort, Control, FinishReason, Generate, Output, Outputs, Shutdown
@@ -29,8 +30,15 @@ class Loop:
 
     bookkeeping_errors = 0  # a page lost or counted twice: a bug of ours
 
-    def __init__(self, connection: Connection, engine: Engine, ranks: RankSet) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        engine: Engine,
+        ranks: RankSet,
+        memory: HostMemory | None = None,
+    ) -> None:
         self._connection = connection
+        self._memory = memory
         self._engine = engine
         self._ranks = ranks
         self._stopping = False
@@ -105,6 +113,9 @@ class Loop:
             self._ranks.check_alive()
             stats = collect(self._engine.scheduler, self._engine.manager)
             stats.counters["bookkeeping_errors_total"] = self.bookkeeping_errors
+            if self._memory is not None:
+                stats.gauges.update(self._memory.gauges())
+                self._memory.look()
             self._connection.send(stats)
             if self._engine.manager.disk is not None:
                 self._disk_watch.look(self._engine.manager.disk.stats())
