@@ -65,9 +65,9 @@ class Start:
         space = namespace(config, model_fingerprint(folder, workers=config.model.load_workers))
         memory = self.memory = open_arena(config, space)
         ranks = RankSet(context, config.run_dir, config.parallel.tensor_parallel)
-        ranks.start(self._config_file, memory.fd if memory else None)
-        arena = memory.arena if memory else None
-        ranks.ready(load_runner(config, 0, arena, self._loading(arena)))
+        arena, fd, slots = (memory.arena, memory.fd, memory.slots_in_use) if memory else (None,) * 3
+        ranks.start(self._config_file, fd, slots)
+        ranks.ready(load_runner(config, 0, arena, slots, self._loading(arena)))
         manager = self._open_cache(memory, space)
         tokens, took_s = warm_up(ranks, config, self._progress("warmup"))
         manager.rates.compute.step(tokens, took_s, has_drawn=True)

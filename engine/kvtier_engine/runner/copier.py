@@ -38,6 +38,13 @@ class Copier(Protocol):
     def wait(self) -> None:
         """Returns when every offload started so far is complete."""
 
+    def use_slots(self, slots: int) -> None:
+        """The first `slots` slots are in use from now on; the others' memory may go when this
+        returns. Raises RuntimeError if a device holds on to it."""
+
+    def close(self) -> None:
+        """Lets go of L2. No other call comes after it."""
+
 
 def host_slots(arena: HostPages, part: int, page_bytes: int) -> torch.Tensor:
     """[slots, page_bytes] uint8 over the arena's memory: this rank's part of every slot."""
@@ -70,4 +77,10 @@ class HostCopier:
         return self.last_step
 
     def wait(self) -> None:
+        pass
+
+    def use_slots(self, slots: int) -> None:
+        pass  # nothing but the slots' addresses is kept
+
+    def close(self) -> None:
         pass
