@@ -195,6 +195,18 @@ def test_a_release_limits_the_prefault_under_way(fd):
     arena.close()
 
 
+def test_a_release_waits_for_what_is_just_being_populated(fd):
+    arena = open_arena(fd, slots=4096, part_bytes=1 << 17, backing=Backing.PLAIN)
+    arena.prefault(threads=2)
+    wait_for(lambda: arena.populated_bytes, "the first chunks")
+    arena.release(1)
+    table = arena.mapped_bytes - PARTS * 4096 * arena.part_stride
+    assert arena.target_bytes == table + PARTS * arena.part_stride
+    wait_for(lambda: is_populated(arena), "the slot to be populated")
+    assert memory_bytes(fd) == arena.target_bytes
+    arena.close()
+
+
 @pytest.fixture
 def reserved():
     """Huge pages of 2 MiB that a test may use up; they go back afterwards."""
