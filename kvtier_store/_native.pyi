@@ -97,6 +97,9 @@ class Arena:
         `parent` is the key of the chain's previous page; 16 zero bytes for a chain's head."""
     def retract(self, slot: int) -> None:
         """The slot holds nothing any more. Call before its bytes change."""
+    def move(self, source: int, target: int) -> None:
+        """The page of slot `source` goes to slot `target`, which holds none, checked or not.
+        ArenaError if the one holds none or the other does."""
     def verify(self, slot: int) -> bool:
         """True if the slot's bytes have the checksum that its table entry states."""
     def entries(self) -> list[ArenaEntry]:

@@ -9,6 +9,7 @@
 
 #include "attention.h"
 #include "batch.h"
+#include "copy_pages.h"
 #include "isa.h"
 #include "linear.h"
 #include "packed_weight.h"
@@ -49,6 +50,18 @@ void BindThreads(py::module_& module) {
     return names;
   });
   module.def("force_isa", &ForceIsa, py::arg("name"));
+}
+
+void BindCopies(py::module_& module) {
+  module.def(
+      "copy_pages",
+      [](Address to, Stride to_stride, Address from, Stride from_stride, std::size_t bytes,
+         const std::vector<std::pair<int, int>>& pairs) {
+        const NoGil no_gil;
+        CopyPages({At<std::byte>(to), to_stride}, {At<std::byte>(from), from_stride}, bytes, pairs);
+      },
+      py::arg("to_addr"), py::arg("to_stride"), py::arg("from_addr"), py::arg("from_stride"),
+      py::arg("page_bytes"), py::arg("pairs"));
 }
 
 std::unique_ptr<PackedWeight> Pack(Address address, int n, int k, const std::string& dtype,
@@ -212,6 +225,7 @@ void BindRows(py::module_& module) {
 PYBIND11_MODULE(_kernels, module) {
   using namespace kvtier::kernels;
   BindThreads(module);
+  BindCopies(module);
   BindLinear(module);
   BindPages(module);
   BindAttention(module);

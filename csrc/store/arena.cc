@@ -188,6 +188,29 @@ void Arena::Retract(std::uint64_t slot) {
   SlotAt(*mapping, slot).state.store(ArenaSlot::kEmpty, std::memory_order_seq_cst);
 }
 
+void Arena::Move(std::uint64_t from, std::uint64_t to) {
+  const auto mapping = Mapping();
+  ArenaSlot& source = SlotAt(*mapping, from);
+  ArenaSlot& target = SlotAt(*mapping, to);
+  if (!IsWhole(source)) throw ArenaError("slot " + std::to_string(from) + " holds no page");
+  if (target.state.load(std::memory_order_acquire) != ArenaSlot::kEmpty) {
+    throw ArenaError("slot " + std::to_string(to) + " holds a page");
+  }
+  std::byte* at = mapping->data() + header_.parts_at;
+  for (std::uint64_t part = 0; part < header_.geometry.parts; ++part, at += header_.part_span) {
+    std::memcpy(at + to * header_.part_stride, at + from * header_.part_stride,
+                header_.geometry.part_bytes);
+  }
+  // For a moment both slots hold the page: who adopts the arena then drops one of them.
+  target.key = source.key;
+  target.parent = source.parent;
+  target.sequence = source.sequence;
+  target.payload_checksum = source.payload_checksum;
+  target.seal = source.seal;
+  target.state.store(ArenaSlot::kPublished, std::memory_order_release);
+  source.state.store(ArenaSlot::kEmpty, std::memory_order_seq_cst);
+}
+
 bool Arena::Verify(std::uint64_t slot) const {
   const auto mapping = Mapping();
   const ArenaSlot& entry = SlotAt(*mapping, slot);

@@ -67,6 +67,8 @@ class Arena {
   void Publish(std::uint64_t slot, const Key& key, const Key& parent);
   // The slot holds nothing any more. To be called before its bytes change.
   void Retract(std::uint64_t slot);
+  // The page of slot `from`, which is published, goes to the empty slot `to` as it is.
+  void Move(std::uint64_t from, std::uint64_t to);
   // True if the slot is published and its bytes have the checksum that its entry states.
   bool Verify(std::uint64_t slot) const;
   // Published slots, oldest sequence first.

@@ -89,6 +89,7 @@ void BindArenaClass(py::module_& module) {
           },
           py::arg("slot"), py::arg("key"), py::arg("parent") = py::bytes(FromKey(Key{})))
       .def("retract", &Arena::Retract, py::arg("slot"), Released())
+      .def("move", &Arena::Move, py::arg("source"), py::arg("target"), Released())
       .def("verify", &Arena::Verify, py::arg("slot"), Released())
       .def("entries", &Arena::Entries, Released())
       .def("close", &Arena::Close, Released());

@@ -11,6 +11,8 @@ between instruction sets. Bad arguments raise ValueError with a sentence; addres
 be checked beyond null: the caller answers for the memory they name.
 """
 
+from collections.abc import Sequence
+
 def set_num_threads(threads: int) -> None:
     """How many threads (1 to 256) later calls use, the caller's included. The default is the
     number of processors that this process may run on. A forked child gets threads of its own."""
@@ -26,6 +28,17 @@ def force_isa(name: str) -> None:
     """Uses `name` from now on, or the best supported one for "" (not "avx512_bf16", which no
     processor has proven yet). For tests: results differ in their last bits, so never between
     two steps of one model."""
+
+def copy_pages(
+    to_addr: int,
+    to_stride: int,
+    from_addr: int,
+    from_stride: int,
+    page_bytes: int,
+    pairs: Sequence[tuple[int, int]],
+) -> None:
+    """For every (target, source): copies page `source` of the one memory to page `target` of the
+    other. Strides are bytes; no target may be named twice, and the memories may not overlap."""
 
 class PackedWeight:
     """A copy of a row-major [n, k] weight (torch's Linear layout) in the kernels' order; the

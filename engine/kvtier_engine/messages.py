@@ -125,7 +125,27 @@ class Figures(msgspec.Struct, frozen=True, tag=True):
     """How full is each tier?"""
 
 
-Command = LookUp | Warm | Pin | Unpin | EndSession | Clear | Figures
+class Resize(msgspec.Struct, frozen=True, tag=True):
+    """Make a tier smaller or larger, until the engine ends."""
+
+    tier: Literal["l1", "l2", "l3"]
+    size_bytes: int
+
+
+class Detach(msgspec.Struct, frozen=True, tag=True):
+    """Use a tier no more, and give its memory, or its directories, back."""
+
+    tier: Literal["l2", "l3"]
+
+
+class Attach(msgspec.Struct, frozen=True, tag=True):
+    """Use a tier (again): of the size that it had last, if none is given."""
+
+    tier: Literal["l2", "l3"]
+    size_bytes: int | None = None
+
+
+Command = LookUp | Warm | Pin | Unpin | EndSession | Clear | Figures | Resize | Detach | Attach
 
 
 class Control(msgspec.Struct, frozen=True, tag=True):

@@ -12,6 +12,7 @@ import typer
 from kvtier_ops.cache.client import KEY_VARIABLE, ask
 from kvtier_ops.errors import BadInput, ExitCode, HostError
 from kvtier_ops.terminal import Terminal
+from kvtier_ops.units import format_bytes, parse_size
 
 app = typer.Typer(
     help=f"Look after the cache of a running server. The key is in ${KEY_VARIABLE}.",
@@ -45,6 +46,8 @@ def stat(url: Url = DEFAULT_URL, as_json: AsJson = False) -> int:
     for tier in TIERS:
         figures = said["tiers"][tier]
         lines.append(f"{tier:<6}{figures['cached_pages']:>10}{figures['capacity_pages']:>10}")
+    if said["under_way"]:
+        lines.append(f"under way: {said['under_way']}")
     hints = said["hints"]
     lines.append(
         f"{said['page_tokens']} tokens a page; {hints['pinned_pages']} of at most "
@@ -170,6 +173,57 @@ def clear(
         ]
         text = "\n".join(parts)
     return _show(said, text, as_json)
+
+
+@app.command()
+def resize(
+    tier: Annotated[str, typer.Argument(metavar="l1|l2|l3", help="Which tier.")],
+    size: Annotated[str, typer.Argument(metavar="SIZE", help="Such as 64GiB.")],
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> int:
+    """Make a tier smaller or larger while it serves; the profile keeps its size."""
+    said = ask(url, "/resize", {"tier": tier, "size_bytes": _bytes(size)})
+    return _show(said, _tier_now(said), as_json)
+
+
+@app.command()
+def detach(
+    tier: Annotated[str, typer.Argument(metavar="l2|l3", help="Which tier.")],
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> int:
+    """Use a tier no more: its memory, or its directories, are given back."""
+    said = ask(url, "/detach", {"tier": tier})
+    return _show(said, f"{tier} is detached; `kvtier cache attach {tier}` brings it back", as_json)
+
+
+@app.command()
+def attach(
+    tier: Annotated[str, typer.Argument(metavar="l2|l3", help="Which tier.")],
+    size: Annotated[
+        str, typer.Option("--size", metavar="SIZE", help="Such as 64GiB; none: as it was.")
+    ] = "",
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> int:
+    """Use a tier again that was detached, or that could not be used at the start."""
+    body = {"tier": tier, **({"size_bytes": _bytes(size)} if size else {})}
+    said = ask(url, "/attach", body)
+    return _show(said, _tier_now(said), as_json)
+
+
+def _bytes(size: str) -> int:
+    """Raises BadInput."""
+    try:
+        return parse_size(size).bytes
+    except ValueError as error:
+        raise BadInput(str(error)) from None
+
+
+def _tier_now(said: dict[str, Any]) -> str:
+    pages = "page" if said["pages"] == 1 else "pages"
+    return f"{said['tier']} has {said['pages']} {pages}, {format_bytes(said['bytes'])}"
 
 
 def _prefix(prompt: str, ids: str, messages: Path | None) -> dict[str, Any]:

@@ -30,6 +30,7 @@ FIGURES = {
         "sessions": 1,
         "ttl_pages": 7,
     },
+    "under_way": None,
 }
 ANSWERS: dict[str, Any] = {
     "": FIGURES,
@@ -38,6 +39,9 @@ ANSWERS: dict[str, Any] = {
     "/pin": {"pinned": True, "reason": None, "pages": 2, "tokens": 128},
     "/unpin": {"unpinned_pages": 2},
     "/end_session": {"dropped_pages": 2, "waits_for_requests": False},
+    "/resize": {"tier": "l2", "pages": 2, "bytes": 2 << 20},
+    "/detach": {"tier": "l3", "pages": 0, "bytes": 0},
+    "/attach": {"tier": "l3", "pages": 1, "bytes": 1 << 20},
     "/clear": {"dropped_pages": {"l1": 5}, "left_pages": {"l1": 0}},
 }
 
@@ -134,6 +138,20 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         (["unpin", "x"], "/unpin", {"prompt": "x"}, "2 pages were unpinned"),
         (["unpin", "--all"], "/unpin", {"all": True}, "2 pages were unpinned"),
         (["end-session", "s"], "/end_session", {"session": "s"}, "2 pages were dropped"),
+        (
+            ["resize", "l2", "2MiB"],
+            "/resize",
+            {"tier": "l2", "size_bytes": 2 << 20},
+            "l2 has 2 pages, 2.00 MiB",
+        ),
+        (["detach", "l3"], "/detach", {"tier": "l3"}, "`kvtier cache attach l3` brings it back"),
+        (["attach", "l3"], "/attach", {"tier": "l3"}, "l3 has 1 page, 1.00 MiB"),
+        (
+            ["attach", "l3", "--size", "1GB"],
+            "/attach",
+            {"tier": "l3", "size_bytes": 10**9},
+            "l3 has 1 page",
+        ),
         (["clear", "--tier", "l1"], "/clear", {"tier": "l1"}, "l1: 5 pages dropped"),
         (["clear", "--tenant", "a"], "/clear", {"tier": "all", "tenant": "a"}, "no page of `a`"),
         (["clear", "--tenant", ""], "/clear", {"tier": "all", "tenant": ""}, "without a key"),
@@ -162,6 +180,11 @@ def test_messages_come_from_a_file(run: Run, admin: Admin, tmp_path: Path) -> No
 def test_a_refused_pin_is_exit_code_3(run: Run, admin: Admin) -> None:
     admin.body = {"pinned": False, "reason": "L2 is full of pins", "pages": 0, "tokens": 0}
     assert "L2 is full of pins" in run("pin", "x", "--url", admin.url, code=3).stdout
+
+
+def test_a_change_under_way_is_shown(run: Run, admin: Admin) -> None:
+    admin.body = {**FIGURES, "under_way": "resize l2"}
+    assert "under way: resize l2" in run("stat", "--url", admin.url).stdout
 
 
 def test_a_session_that_waits_says_so(run: Run, admin: Admin) -> None:
@@ -197,6 +220,8 @@ def test_mistakes_are_told_before_anything_is_asked(run: Run, admin: Admin) -> N
     for wrong in (["lookup"], ["lookup", "x", "--ids", "1"]):
         assert "give one of" in run(*wrong, *url, code=2).stderr
     assert "whole numbers" in run("lookup", "--ids", "1,x", *url, code=2).stderr
+    assert "the unit is missing" in run("resize", "l2", "64", *url, code=2).stderr
+    assert "means nothing here" in run("attach", "l2", "--size", "5%", *url, code=2).stderr
     assert "say what to clear" in run("clear", *url, code=2).stderr
     assert "--all goes with no prompt" in run("unpin", "x", "--all", *url, code=2).stderr
     assert admin.seen == []

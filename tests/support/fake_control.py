@@ -3,12 +3,59 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+from kvtier_engine.core.background import Background
 from kvtier_engine.core.control import ControlDesk
+from kvtier_engine.core.disk import DiskUnavailable, OpenDisk
+from kvtier_engine.core.tier_changes import TierChanges
+from kvtier_engine.kv.disk import DiskTier
+from kvtier_engine.kv.save import SaveRules
 from kvtier_engine.messages import Command, Control, ControlReply
-from support.fake_engine import FakeEngine
+from support.engine_process import wait_for
+from support.fake_engine import PAGE_TOKENS, FakeEngine, Sizes
+
+
+class AtOnce(Background[Any]):
+    """A thread that is quick."""
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        super().__init__(work)
+        self._thread.join()
+
+
+class FakeOpener:
+    """Opens the engine's one store, which keeps its pages; sizes are pages."""
+
+    def __init__(self, engine: FakeEngine) -> None:
+        self._engine = engine
+        self.directories = ["a"] if engine.store is not None else []
+        self.asked: list[int] = []
+        self.error = ""  # why it cannot be opened
+
+    def resize(self, total_bytes: int) -> None:
+        if not total_bytes:
+            raise DiskUnavailable("too few")
+        self.asked.append(total_bytes)
+
+    def open(self) -> OpenDisk:
+        if self.error:
+            raise DiskUnavailable(self.error)
+        disk = DiskTier(cast("Any", self._engine.store))
+        return OpenDisk(disk, SaveRules(self._engine.sizes.write))
+
+
+def fake_config(sizes: Sizes) -> SimpleNamespace:
+    """A page has one byte."""
+    tokens = sizes.max_context_tokens or sizes.l1 * PAGE_TOKENS
+    return SimpleNamespace(
+        cache=SimpleNamespace(page_bytes=1, page_tokens=PAGE_TOKENS),
+        scheduler=SimpleNamespace(max_context_tokens=tokens),
+        parallel=SimpleNamespace(threads_per_rank=1),
+    )
 
 
 @dataclass
@@ -19,16 +66,28 @@ class FakeControl:
     replies: list[ControlReply] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.desk = ControlDesk(self.engine.scheduler, self.replies.append)
+        engine = self.engine
+        self.opener = FakeOpener(engine)
+        self.changes = TierChanges(
+            engine.engine,
+            cast("Any", engine.arena),
+            cast("Any", self.opener),
+            cast("Any", fake_config(engine.sizes)),
+            clock=lambda: engine.now,
+        )
+        self.desk = ControlDesk(engine.scheduler, self.changes, self.replies.append)
         self._names = map(str, itertools.count())
 
     def begin(self, command: Command) -> None:
-        self.desk.take(Control(next(self._names), command))
+        self._last = next(self._names)
+        self.desk.take(Control(self._last, command))
 
     def go_on(self) -> None:
         """One round of the loop."""
-        _, outputs = self.engine.engine.step()
-        assert self.desk.sift(outputs) == []
+        busy, outputs = self.engine.engine.step()
+        if not busy:
+            self.engine.ranks.settle()
+        self.engine.take(self.desk.sift(outputs))
         self.desk.go_on()
         self.engine.scheduler.check()
 
@@ -46,6 +105,25 @@ class FakeControl:
         self.engine.run()
         assert len(self.replies) == before + 1, self.replies
         return self.replies[-1]
+
+    def change(self, command: Command) -> ControlReply:
+        """As `reply`, of a change of tiers, parts of which run in threads."""
+        self.begin(command)
+        return self.finish()
+
+    def finish(self) -> ControlReply:
+        """The reply to the last command; the disk answers at once, and time passes."""
+        name = self._last
+        wait_for(lambda: self.go_on_until(name), f"the answer to command {name}")
+        return next(reply for reply in self.replies if reply.request_id == name)
+
+    def go_on_until(self, name: str) -> bool:
+        self.go_on()
+        self.engine.now += 0.1
+        store = self.engine.store
+        while store is not None and store.open:
+            store.end_one()
+        return any(reply.request_id == name for reply in self.replies)
 
     def ask(self, command: Command) -> dict[str, Any]:
         """The reply's values, of a command that is carried out."""

@@ -55,7 +55,7 @@ class FakeRates(Rates):
 
     def __init__(self) -> None:
         compute = ComputeRate(PAGE_TOKENS, waits=True)
-        super().__init__(compute, None, page_tokens=PAGE_TOKENS, page_bytes=1)
+        super().__init__(compute, page_tokens=PAGE_TOKENS, page_bytes=1)
         self.now = PageRates()
 
     def pages(self) -> PageRates:
@@ -94,12 +94,12 @@ class FakeEngine:
             PAGE_TOKENS,
             self.pool,
             self.host,
-            self.disk,
             prefix_reuse=sizes.prefix_reuse,
             rates=self.rates,
-            save_rules=SaveRules(sizes.write, sizes.admission),
             clock=lambda: self.now,
         )
+        if self.disk is not None:
+            self.manager.l3.attach(self.disk, SaveRules(sizes.write, sizes.admission))
         config = SchedulerConfig(
             max_context_tokens=sizes.max_context_tokens or sizes.l1 * PAGE_TOKENS,
             max_running=sizes.max_running,
@@ -128,14 +128,17 @@ class FakeEngine:
     def step_once(self) -> bool:
         """False if there was nothing to do."""
         busy, outputs = self.engine.step()
+        self.take(outputs)
+        self.scheduler.check()
+        return busy
+
+    def take(self, outputs: list[Output]) -> None:
         for output in outputs:
             assert output.request_id not in self.finished, "a request ended twice"
             self.answers[output.request_id] += output.token_ids
             self.outputs[output.request_id].append(output)
             if output.finish is not None:
                 self.finished[output.request_id] = output.finish
-        self.scheduler.check()
-        return busy
 
     def run(self, steps_max: int = 2000) -> None:
         """Until nothing is left to do, with a disk that answers at once."""

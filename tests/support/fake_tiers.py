@@ -13,7 +13,7 @@ from hashlib import blake2b
 from types import SimpleNamespace
 from typing import Any
 
-from kvtier_engine.runner.step import Sampled, Step
+from kvtier_engine.runner.step import Sampled, Step, TierSizes
 from kvtier_store import Status
 
 VOCABULARY = 50
@@ -52,6 +52,7 @@ class FakeArena:
         self.table: dict[int, bytes] = {}
         self.parents: dict[int, bytes] = {}
         self.bad: set[int] = set()
+        self.populated = slots
         self.populated_bytes = self.mapped_bytes = slots
 
     def pieces(self, slot: int) -> list[tuple[int, int]]:
@@ -64,6 +65,23 @@ class FakeArena:
     def retract(self, slot: int) -> None:
         self.table.pop(slot, None)
         self.content[slot] = None
+
+    def move(self, slot: int, to: int) -> None:
+        assert to not in self.table, "a slot in use was overwritten"
+        self.table[to] = self.table.pop(slot)
+        self.parents[to] = self.parents.pop(slot)
+        self.content[to], self.content[slot] = self.content[slot], None
+        if slot in self.bad:
+            self.bad.remove(slot)
+            self.bad.add(to)
+
+    def prefault(self, threads: int = 2, slots: int | None = None) -> None:
+        self.populated = self.slots if slots is None else slots
+
+    def release(self, first_slot: int) -> None:
+        assert all(slot < first_slot for slot in self.table), "a page lost its memory"
+        self.content[first_slot:] = [None] * (self.slots - first_slot)
+        self.populated = first_slot
 
     def verify(self, slot: int) -> bool:
         return slot not in self.bad
@@ -152,7 +170,13 @@ class FakeStore:
         return len(gone)
 
     def stats(self) -> Any:
-        return SimpleNamespace(capacity_pages=100, pages=len(self.pages), evicted=self.evicted)
+        return SimpleNamespace(
+            capacity_pages=100,
+            capacity_bytes=100,
+            pages=len(self.pages),
+            evicted=self.evicted,
+            directories=[],
+        )
 
     def clear(self) -> int:
         count = len(self.pages)
@@ -176,6 +200,7 @@ class FakeRanks:
     chunks_max: int = 10**9
     computed: int = 0
     copied_up: int = 0
+    sizes: TierSizes | None = None  # as last told
     _l1: list[Page] = field(init=False)
     _truth: dict[int, list[int]] = field(default_factory=dict)
     _offloads: deque[Step] = field(default_factory=deque)
@@ -185,6 +210,10 @@ class FakeRanks:
         self._l1 = [[None] * self.page_tokens for _ in range(self.pages)]
 
     def execute(self, step: Step) -> list[Sampled]:
+        if step.sizes is not None:
+            self.sizes = step.sizes
+            for page in range(step.sizes.l1_pages, self.pages):
+                self._l1[page] = [None] * self.page_tokens
         for new in step.new:
             self._truth[new.sequence_id] = list(new.prompt_ids)
         for copy in step.restores:

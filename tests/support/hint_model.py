@@ -17,6 +17,7 @@ class HintModel:
 
     engine: FakeEngine
     asked: list[tuple[str, str, list[int], CacheHints]] = field(default_factory=list)
+    disk_was_away: bool = False  # its pages do not go when their time ends meanwhile
     _kept: set[bytes] = field(default_factory=set)
 
     def check(self) -> None:
@@ -59,4 +60,6 @@ class HintModel:
             sessions = {said.session for said in kept}
             is_one_session_s = len(sessions) == 1 and "" not in sessions
             if is_one_session_s or all(said.ttl_s is not None for said in kept):
-                assert self.engine.manager.tiers.is_nowhere(key), all_said
+                tiers = self.engine.manager.tiers
+                is_on_disk = self.disk_was_away and tiers.on_disk([key])[0]
+                assert tiers.is_nowhere(key) or is_on_disk, all_said

@@ -18,20 +18,22 @@ import zmq
 
 from kvtier_engine.config import EngineConfig, load_config
 from kvtier_engine.core.connection import Connection
+from kvtier_engine.core.disk import DiskOpener, DiskUnavailable
 from kvtier_engine.core.engine import Engine
 from kvtier_engine.core.host_memory import HostMemory, open_arena
 from kvtier_engine.core.loading import load_runner
 from kvtier_engine.core.loop import Loop
 from kvtier_engine.core.rank_set import RankDied, RankSet
 from kvtier_engine.core.scheduler import Scheduler
-from kvtier_engine.core.tiers import open_disk, open_host, save_rules
+from kvtier_engine.core.tier_changes import TierChanges
+from kvtier_engine.core.tiers import open_host
 from kvtier_engine.core.warmup import warm_up
 from kvtier_engine.kv.keys import namespace
 from kvtier_engine.kv.manager import KvManager
 from kvtier_engine.kv.pages import PagePool
 from kvtier_engine.kv.policy import make_policy
 from kvtier_engine.kv.priority import ByPriority
-from kvtier_engine.kv.rates import ComputeRate, LoadRate, Rates
+from kvtier_engine.kv.rates import ComputeRate, Rates
 from kvtier_engine.kv.tenants import Tenants
 from kvtier_engine.log import set_up_logging
 from kvtier_engine.messages import Failed, Progress
@@ -56,7 +58,7 @@ class Start:
         self._connection = connection
         self.memory: HostMemory | None = None
 
-    def build(self, context: zmq.Context[zmq.Socket[bytes]]) -> tuple[Engine, RankSet]:
+    def build(self, context: zmq.Context[zmq.Socket[bytes]]) -> tuple[Engine, RankSet, TierChanges]:
         """Raises ModelError or RankDied: without a model there is nothing to serve."""
         config = self._config
         convert(config.model.path, self._progress("convert"))
@@ -68,36 +70,44 @@ class Start:
         arena, fd, slots = (memory.arena, memory.fd, memory.slots_in_use) if memory else (None,) * 3
         ranks.start(self._config_file, fd, slots)
         ranks.ready(load_runner(config, 0, arena, slots, self._loading(arena)))
-        manager = self._open_cache(memory, space)
+        opener = DiskOpener(config, space)
+        manager = self._open_cache(memory, opener)
         tokens, took_s = warm_up(ranks, config, self._progress("warmup"))
         manager.rates.compute.step(tokens, took_s, has_drawn=True)
         tenants = Tenants(space, config.state_dir)
         scheduler = Scheduler(config.scheduler, manager, space, spec.eos_ids, tenants)
-        return Engine(scheduler, manager, ranks), ranks
+        engine = Engine(scheduler, manager, ranks)
+        return engine, ranks, TierChanges(engine, arena, opener, config)
 
-    def _open_cache(self, memory: HostMemory | None, space: bytes) -> KvManager:
+    def _open_cache(self, memory: HostMemory | None, opener: DiskOpener) -> KvManager:
         config = self._config
-        host = open_host(config, memory)
-        disk = open_disk(config, space) if host is not None else None
-        if disk is not None:
-            stats = disk.stats()
-            self._progress("l3")(stats.recovered_pages, stats.recovered_pages)
         l1 = config.cache.l1
-        return KvManager(
+        manager = KvManager(
             config.cache.page_tokens,
             PagePool(l1.pages, ByPriority(lambda: make_policy(l1.eviction, l1.pages))),
-            host,
-            disk,
+            open_host(config, memory),
             prefix_reuse=config.cache.prefix_reuse,
             rates=Rates(
                 ComputeRate(config.scheduler.max_step_tokens // 4, waits=config.device == "cpu"),
-                LoadRate(disk.reads) if disk is not None else None,
                 page_tokens=config.cache.page_tokens,
                 page_bytes=config.cache.page_bytes,
             ),
             compute_while_loading=config.cache.l3.compute_while_loading,
-            save_rules=save_rules(config, disk),
         )
+        if opener.directories and manager.host is not None:
+            self._attach_disk(manager, opener)
+        return manager
+
+    def _attach_disk(self, manager: KvManager, opener: DiskOpener) -> None:
+        """Goes without one that cannot be had: an operator can attach it later."""
+        try:
+            disk = opener.open()
+        except DiskUnavailable as error:
+            log.error("L3 is out of use, the engine goes on without it: %s", error)
+            return
+        manager.l3.attach(disk.tier, disk.rules)
+        pages = disk.tier.stats().recovered_pages
+        self._progress("l3")(pages, pages)
 
     def _loading(self, arena: Arena | None) -> Callable[[int, int], None]:
         """Progress of the weights, and of the arena that is populated meanwhile."""
@@ -143,9 +153,9 @@ def main() -> int:
     connection = Connection(context, args.socket)
     try:
         start = Start(config, args.config, connection)
-        engine, ranks = start.build(context)
+        engine, ranks, changes = start.build(context)
         connection.send(Progress("ready", 1, 1, ready=True))
-        loop = Loop(connection, engine, ranks, start.memory)
+        loop = Loop(connection, engine, ranks, changes, start.memory)
         signal.signal(signal.SIGTERM, lambda signum, frame: loop.stop())
         is_clean = loop.run()
         ranks.close()

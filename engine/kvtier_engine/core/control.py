@@ -7,17 +7,21 @@ from typing import Any
 
 from kvtier_engine.core.ascent import Ascents, Send, leading
 from kvtier_engine.core.scheduler import Scheduler
+from kvtier_engine.core.tier_changes import ChangeRefused, TierChanges
 from kvtier_engine.kv.tenants import TenantsError
 from kvtier_engine.messages import (
+    Attach,
     Clear,
     Control,
     ControlReply,
+    Detach,
     EndSession,
     Figures,
     LookUp,
     Output,
     Pin,
     Prefix,
+    Resize,
     Unpin,
     Warm,
 )
@@ -31,9 +35,11 @@ Values = dict[str, Any]
 class ControlDesk:
     """Takes commands between steps; every command gets one reply, some of them later."""
 
-    def __init__(self, scheduler: Scheduler, send: Send) -> None:
+    def __init__(self, scheduler: Scheduler, changes: TierChanges, send: Send) -> None:
         self._scheduler = scheduler
         self._manager = scheduler.manager
+        self._changes = changes
+        self._changing = ""  # the request that asked for the change under way
         self._send = send
         self._ascents = Ascents(scheduler, send)
 
@@ -41,19 +47,44 @@ class ControlDesk:
         """Never raises: a command that fails does so alone."""
         name = message.request_id
         try:
-            if isinstance(message.command, Warm | Pin):
-                self._ascents.begin(name, message.command)
-            else:
-                self._send(ControlReply(request_id=name, values=self._carry_out(message)))
-        except (TenantsError, StoreError) as error:
+            match message.command:
+                case Warm() | Pin():
+                    self._ascents.begin(name, message.command)
+                case Resize() | Detach() | Attach():
+                    self._changes.begin(message.command)
+                    self._changing = name
+                case _:
+                    self._send(ControlReply(request_id=name, values=self._carry_out(message)))
+        except (TenantsError, StoreError, ChangeRefused) as error:
             self._send(ControlReply(request_id=name, refused=str(error)))
         except Exception as error:
             log.exception("control request %s failed", name)
             self._send(ControlReply(request_id=name, failed=repr(error)))
 
     def go_on(self) -> bool:
-        """Looks after commands that take time. True if the scheduler has something new to do."""
-        return self._ascents.go_on()
+        """Looks after commands that take time. True if there is something new to do."""
+        has_changed = self._go_on_changing()
+        return self._ascents.go_on() or has_changed
+
+    @property
+    def is_waiting(self) -> bool:
+        """A command that takes time is under way, and no event may tell that it can go on."""
+        return bool(self._changes.under_way)
+
+    def _go_on_changing(self) -> bool:
+        name = self._changing
+        try:
+            got_on, values = self._changes.go_on()
+        except ChangeRefused as error:
+            self._send(ControlReply(request_id=name, refused=str(error)))
+            return True
+        except Exception as error:
+            log.exception("control request %s failed", name)
+            self._send(ControlReply(request_id=name, failed=repr(error)))
+            return True
+        if values is not None:
+            self._send(ControlReply(request_id=name, values=values))
+        return got_on
 
     def sift(self, outputs: list[Output]) -> list[Output]:
         """Those for the server; others belong to requests of our own."""
@@ -130,6 +161,7 @@ class ControlDesk:
                 tier: {"capacity_pages": capacity, "cached_pages": cached}
                 for tier, (capacity, cached) in pages.items()
             },
+            "under_way": self._changes.under_way or None,
             "hints": {
                 "sessions": len(hints.sessions),
                 "session_pages": hints.sessions.pages,

@@ -14,6 +14,7 @@ from kvtier_engine.core.engine import Engine
 from kvtier_engine.core.host_memory import HostMemory
 from kvtier_engine.core.rank_set import RankSet
 from kvtier_engine.core.stats import collect
+from kvtier_engine.core.tier_changes import TierChanges
 from kvtier_engine.messages import Abort, Control, FinishReason, Generate, Output, Outputs, Shutdown
 from kvtier_store import StoreError
 
@@ -35,6 +36,7 @@ class Loop:
         connection: Connection,
         engine: Engine,
         ranks: RankSet,
+        changes: TierChanges,
         memory: HostMemory | None = None,
     ) -> None:
         self._connection = connection
@@ -45,13 +47,12 @@ class Loop:
         self._stats_due = 0.0
         self._check_due = 0.0
         self._disk_watch = DiskWatch()
-        self._control = ControlDesk(engine.scheduler, connection.send)
+        self._control = ControlDesk(engine.scheduler, changes, connection.send)
         self._was_quiet = False
         self._poller = zmq.Poller()
         self._poller.register(connection.socket, zmq.POLLIN)
         self._poller.register(ranks.reports, zmq.POLLIN)
-        if engine.manager.disk is not None:
-            self._poller.register(engine.manager.disk.event_fd(), zmq.POLLIN)
+        self._disk_events: int | None = None
 
     def stop(self) -> None:
         """Ends `run` after the step under way. May be called from a signal handler."""
@@ -136,17 +137,31 @@ class Loop:
         prefetcher = self._engine.manager.prefetcher
         if prefetcher is not None and prefetcher.is_waited_for:
             wait_s = min(wait_s, GAP_S)  # a disk that slows down is no event
+        if self._control.is_waiting:
+            wait_s = min(wait_s, GAP_S)
         if self._engine.manager.copying:
             wait_s = 0.0  # a device's copies end without an event
+        self._watch_disk()
         self._poller.poll(int(wait_s * 1000) + 1)
+
+    def _watch_disk(self) -> None:
+        """The disk comes and goes."""
+        events = self._engine.manager.l3.events
+        if events == self._disk_events:
+            return
+        if self._disk_events is not None:
+            self._poller.unregister(self._disk_events)
+        if events is not None:
+            self._poller.register(events, zmq.POLLIN)
+        self._disk_events = events
 
     def _flush(self) -> None:
         manager = self._engine.manager
         manager.flush()
         deadline = time.monotonic() + FLUSH_S_MAX
         events = zmq.Poller()
-        if manager.disk is not None:
-            events.register(manager.disk.event_fd(), zmq.POLLIN)
+        if manager.l3.events is not None:
+            events.register(manager.l3.events, zmq.POLLIN)
         while not manager.idle and time.monotonic() < deadline:
             self._engine.settle()
             events.poll(10)
@@ -154,7 +169,7 @@ class Loop:
             log.warning("the disk is too slow: some pages of L2 are not written")
 
     def _close_disk(self) -> bool:
-        disk = self._engine.manager.disk
+        disk = self._engine.manager.disk or self._engine.manager.l3.leaving
         if disk is None:
             return True
         try:

@@ -16,7 +16,7 @@ from kvtier_engine.kv.manager import KvManager
 from kvtier_engine.kv.sequence_pages import Admission, Refusal
 from kvtier_engine.kv.tenants import Tenants
 from kvtier_engine.messages import CachedTokens, FinishReason, Generate, Output, Prefix
-from kvtier_engine.runner.step import Chunk, Copy, NewSequence, Sampled, Step
+from kvtier_engine.runner.step import Chunk, Copy, NewSequence, Sampled, Step, TierSizes
 
 LOOK_AHEAD = 16  # requests looked at in a step, besides those that wait for the disk
 
@@ -56,6 +56,8 @@ class Scheduler:
         self._dropped: list[int] = []
         self._next_id = 0
         self._step = 0
+        self._sizes: TierSizes | None = None
+        self.sizes_step = 0  # the step that told the ranks of them last; 0: none has yet
 
     @property
     def waiting(self) -> int:
@@ -88,6 +90,10 @@ class Scheduler:
         self._by_request[request.request_id] = seq
         self._waiting.append(seq)
         self.counters.requests += 1
+
+    def tell_sizes(self, sizes: TierSizes) -> None:
+        """The next step tells the ranks; `sizes_step` says which one that was."""
+        self._sizes, self.sizes_step = sizes, 0
 
     def abort(self, request_id: str) -> bool:
         """Ends a request at once and gives its pages back; False if it has ended already."""
@@ -222,8 +228,11 @@ class Scheduler:
     def _seal(self, chunks: list[Chunk], new: list[NewSequence]) -> Step | None:
         restores, offloads = self.manager.take_copies(self._step)
         drop, self._dropped = self._dropped, []
-        if not (new or chunks or restores or offloads or drop):
+        sizes, self._sizes = self._sizes, None
+        if not (new or chunks or restores or offloads or drop or sizes):
             return None
+        if sizes:
+            self.sizes_step = self._step
         return Step(
             number=self._step,
             new=new,
@@ -231,6 +240,7 @@ class Scheduler:
             chunks=chunks,
             offloads=[Copy(o.page, o.slot) for o in offloads],
             drop=drop,
+            sizes=sizes,
         )
 
     # Parts of finish.

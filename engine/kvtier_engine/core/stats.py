@@ -26,7 +26,7 @@ def collect(scheduler: Scheduler, manager: KvManager) -> Stats:
         'pages_capacity{tier="l1"}': manager.pool.pages,
         'pages_held{tier="l1"}': manager.pool.held,
         'tier_up{tier="l1"}': 1,
-        'tier_up{tier="l2"}': float(manager.host is not None),
+        'tier_up{tier="l2"}': float(manager.host is not None and manager.host.slots > 0),
         'tier_up{tier="l3"}': float(manager.disk is not None),
     }
     for tier, tokens in zip(TIERS, scheduler.counters.hit_tokens, strict=True):

@@ -87,6 +87,14 @@ class Arc:
             self._frequent_ghosts[key] = None
         self._forget_ghosts()
 
+    def resize(self, capacity: int) -> None:
+        """A smaller tier may hold more pages than its capacity until they have been evicted."""
+        self._capacity = capacity
+        self._target = min(self._target, capacity)
+        while len(self._returning) > capacity:
+            self._returning.popitem(last=False)
+        self._forget_ghosts()
+
     def __len__(self) -> int:
         return len(self._recent) + len(self._frequent)
 

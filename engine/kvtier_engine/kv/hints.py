@@ -42,7 +42,7 @@ class Hints:
     def __init__(self, tiers: Tiers, clock: Callable[[], float], *, reuse: bool = True) -> None:
         self.sessions = Sessions()
         self.deadlines = Deadlines()
-        self.pins = Pins(tiers, tiers.host.slots // 4 if tiers.host is not None and reuse else 0)
+        self.pins = Pins(tiers, reuse=reuse)
         self.dropped: Counter[str] = Counter()  # pages, by cause
         self._tiers = tiers
         self._clock = clock

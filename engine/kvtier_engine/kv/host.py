@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 from typing import TYPE_CHECKING
 
+from kvtier_engine.kv.free_list import FreeList
 from kvtier_engine.kv.keys import NO_PARENT
 from kvtier_engine.kv.policy import EvictionPolicy
 
@@ -21,6 +23,10 @@ class DiskCopy(Enum):
     SAVING = "it is being written; its slot is pinned for that"
     PRESENT = "the disk has it, or had it when that was last known"
     UNWANTED = "the disk is not to have it, unless it is used again"
+
+
+_MAY_GO = (DiskCopy.PRESENT, DiskCopy.UNWANTED)
+_EVICTIONS_MAX = 16  # for one slot: one, but when pages above a new size are among the oldest
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +54,14 @@ class HostTier:
     read or written by somebody and keep their bytes. Pages that are kept may be read and
     dropped, but are not evicted. Others leave in the policy's order, but among the first
     `window` of it one that the disk need not get goes before one that it should.
+
+    Its size can change, up to what the arena has. What is above a smaller size leaves by and by
+    (`shrink`): the oldest pages are evicted, the others move below it.
     """
 
     def __init__(self, arena: Arena, policy: EvictionPolicy) -> None:
         self._arena = arena
         self.policy = policy
-        self._free: list[int] = []
         self._pages: dict[bytes, HostPage] = {}
         self._key_of: dict[int, bytes] = {}
         self._reserved: set[int] = set()
@@ -67,10 +75,27 @@ class HostTier:
         self.adopted = 0
         self.corrupt = 0
         self._adopt()
+        self._free = FreeList(arena.slots, self._key_of)
 
     @property
     def slots(self) -> int:
-        return self._arena.slots
+        """How many may be used."""
+        return self._free.limit
+
+    @property
+    def capacity(self) -> int:
+        """How many slots the arena has."""
+        return self._free.capacity
+
+    @property
+    def over(self) -> int:
+        """Slots in use beyond the size: so many pages have to be evicted."""
+        return max(0, self._free.used - self.slots)
+
+    @property
+    def outside(self) -> int:
+        """Slots above the size that are still in use."""
+        return len(self._free.outside)
 
     @property
     def populated_bytes(self) -> int:
@@ -121,17 +146,19 @@ class HostTier:
         return self.policy.oldest(count, self._is_idle)
 
     def reserve(self, key: bytes) -> int | None:
-        """A slot to fill with the page of `key`, pinned; None if every slot is pinned or kept."""
+        """A slot to fill with the page of `key`, pinned; None if every slot is pinned or kept, or
+        a smaller size leaves none yet."""
         self.policy.expect(key)
-        if not self._free:
-            victim = self._victim()
+        for _ in range(_EVICTIONS_MAX):
+            if self._free:
+                break
+            victim = self._victim() if self.slots else None
             if victim is None:
                 return None
-            self.evictions += 1
-            self.unsaved += self._pages[victim].disk_copy is DiskCopy.NONE
-            self.policy.evict(victim)
-            self._vacate(victim)
-        slot = self._free.pop()
+            self._evict(victim)
+        else:
+            return None
+        slot = self._free.take()
         self.reservations += 1
         self._reserved.add(slot)
         self.pin(slot)
@@ -158,7 +185,7 @@ class HostTier:
         assert slot in self._reserved, "only a reserved slot can be abandoned"
         self._reserved.discard(slot)
         self.unpin(slot)
-        self._free.append(slot)
+        self._free.give_back(slot)
 
     def pin(self, slot: int) -> None:
         self._pins[slot] = self._pins.get(slot, 0) + 1
@@ -190,6 +217,31 @@ class HostTier:
         """Takes `keep` back."""
         self._kept.discard(key)
 
+    def resize(self, slots: int) -> None:
+        """So many slots may be used from now on; `shrink` has to be called until nothing is left
+        `outside`."""
+        self._free.resize(slots)
+        self.policy.resize(slots)
+
+    def shrink(self, pages_max: int, *, unsaved: bool) -> None:
+        """Evicts or moves up to `pages_max` pages that are too many for a smaller size. `unsaved`:
+        also evicts those that the disk should have and has not got yet."""
+        for key in self.oldest(min(self.over, pages_max)):
+            copy = self._pages[key].disk_copy
+            if copy in _MAY_GO or (unsaved and copy is DiskCopy.NONE):
+                self._evict(key)
+        if self.over or not self.outside:
+            return
+        leaving = (s for s in self._free.outside if s in self._key_of and s not in self._pins)
+        for slot in list(islice(leaving, min(pages_max, len(self._free)))):
+            self._move(slot)
+
+    def forget_disk(self) -> None:
+        """There is no disk any more that could have, or get, a page."""
+        for page in self._pages.values():
+            if page.disk_copy is not DiskCopy.SAVING:
+                page.disk_copy = DiskCopy.UNWANTED
+
     def clear(self) -> list[bytes]:
         """Forgets all pages but those in pinned slots; the keys of what went."""
         gone = [key for key, page in self.pages() if page.slot not in self._pins]
@@ -214,11 +266,10 @@ class HostTier:
 
     def check(self) -> None:
         """Raises AssertionError if a slot is lost or counted twice."""
-        free, held = set(self._free), set(self._key_of)
-        assert len(free) == len(self._free), "a slot is free twice"
-        assert not free & held and not free & self._reserved and not held & self._reserved
-        assert len(free) + len(held) + len(self._reserved) == self.slots, "a slot was lost"
-        assert not free & set(self._pins), "a free slot is pinned"
+        held = set(self._key_of)
+        assert not held & self._reserved
+        self._free.check(held | self._reserved)
+        assert set(self._pins) <= held | self._reserved, "a free slot is pinned"
         assert {k: s for s, k in self._key_of.items()} == {k: p.slot for k, p in self.pages()}
         assert len(self.policy) == len(self._pages)
         for _, page in self.pages():
@@ -235,7 +286,7 @@ class HostTier:
         disk need not get, else the oldest that it is not just getting."""
         for count in (1, self.window):
             for key in self.oldest(count):
-                if self._pages[key].disk_copy in (DiskCopy.PRESENT, DiskCopy.UNWANTED):
+                if self._pages[key].disk_copy in _MAY_GO:
                     return key
         for count in (self.window, self.slots):
             for key in self.oldest(count):
@@ -254,7 +305,23 @@ class HostTier:
             self.policy.insert(entry.key)
             self._unverified.add(entry.slot)
         self.adopted = len(self._pages)
-        self._free = [s for s in range(self.slots - 1, -1, -1) if s not in self._key_of]
+
+    def _evict(self, key: bytes) -> None:
+        self.evictions += 1
+        self.unsaved += self._pages[key].disk_copy is DiskCopy.NONE
+        self.policy.evict(key)
+        self._vacate(key)
+
+    def _move(self, slot: int) -> None:
+        """The page goes to a free slot as it is, checked or not."""
+        to, key = self._free.take(), self._key_of.pop(slot)
+        self._arena.move(slot, to)
+        self._pages[key].slot = to
+        self._key_of[to] = key
+        if slot in self._unverified:
+            self._unverified.remove(slot)
+            self._unverified.add(to)
+        self._free.give_back(slot)
 
     def _vacate(self, key: bytes) -> None:
         slot = self._pages.pop(key).slot
@@ -262,4 +329,4 @@ class HostTier:
         assert slot not in self._pins, "a pinned slot cannot be given away"
         self._unverified.discard(slot)
         self._arena.retract(slot)
-        self._free.append(slot)
+        self._free.give_back(slot)

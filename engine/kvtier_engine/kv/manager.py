@@ -13,6 +13,7 @@ from kvtier_engine.kv.disk import DiskTier
 from kvtier_engine.kv.hints import Hints
 from kvtier_engine.kv.host import HostTier, Link
 from kvtier_engine.kv.keys import KeyChain
+from kvtier_engine.kv.l3 import L3
 from kvtier_engine.kv.loader import Loader
 from kvtier_engine.kv.meeting import Gap
 from kvtier_engine.kv.offload import Offload, Offloader
@@ -20,7 +21,7 @@ from kvtier_engine.kv.pages import PagePool
 from kvtier_engine.kv.prefetch import Lookup, Prefetcher
 from kvtier_engine.kv.rates import ComputeRate, Rates
 from kvtier_engine.kv.restores import Restores
-from kvtier_engine.kv.save import Saver, SaveRules
+from kvtier_engine.kv.save import Saver
 from kvtier_engine.kv.sequence_pages import Admission, Refusal, Restore, SequencePages, Source
 from kvtier_engine.kv.tiers import Tiers
 from kvtier_engine.messages import CacheHints
@@ -29,31 +30,27 @@ LOOKUPS_MAX = 3  # of one sequence while it waits
 
 
 class KvManager:
-    """Owns the bookkeeping of all tiers. One thread."""
+    """Owns the bookkeeping of all tiers; L3 is attached by its owner (`l3`). One thread."""
 
     def __init__(
         self,
         page_tokens: int,
         pool: PagePool,
         host: HostTier | None = None,
-        disk: DiskTier | None = None,
         *,
         prefix_reuse: bool = True,
         rates: Rates | None = None,
         compute_while_loading: bool = True,
-        save_rules: SaveRules = SaveRules(),  # noqa: B008 (frozen)
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        assert host is not None or disk is None, "pages reach the disk through L2"
         self.page_tokens = page_tokens
         self.pool = pool
         self.host = host
-        self.disk = disk
         self.rates = rates or Rates(
-            ComputeRate(page_tokens, waits=True), None, page_tokens=page_tokens, page_bytes=1
+            ComputeRate(page_tokens, waits=True), page_tokens=page_tokens, page_bytes=1
         )
         self.restores = Restores(host)
-        self.prefetcher = Prefetcher(host, disk, clock) if host else None
+        self.prefetcher = Prefetcher(host, clock) if host else None
         self.loader = (
             Loader(
                 pool,
@@ -65,10 +62,10 @@ class KvManager:
             if self.prefetcher
             else None
         )
-        self.saver = Saver(host, disk, save_rules, clock) if host and disk else None
-        self.offloader = Offloader(pool, host, self.saver) if host else None
-        self.tiers = Tiers(pool, host, disk, self.offloader, self.saver, self.prefetcher)
+        self.offloader = Offloader(pool, host) if host else None
+        self.tiers = Tiers(pool, host, self.offloader, self.prefetcher)
         self.hints = Hints(self.tiers, clock, reuse=prefix_reuse)
+        self.l3 = L3(self.tiers, self.hints, self.rates, clock)
         self._prefix_reuse = prefix_reuse
         self._clock = clock
         self._computing: dict[bytes, SequencePages] = {}  # who is computing a page
@@ -80,6 +77,14 @@ class KvManager:
         """`end` must be called for it."""
         marks = self.hints.begin(root, hints, tenant)
         return SequencePages(KeyChain(root, self.page_tokens), marks=marks)
+
+    @property
+    def disk(self) -> DiskTier | None:
+        return self.tiers.disk
+
+    @property
+    def saver(self) -> Saver | None:
+        return self.tiers.saver
 
     # While the sequence waits.
 
@@ -227,19 +232,7 @@ class KvManager:
     def poll(self) -> None:
         """Takes in what the disk has finished and gives it more. Never waits."""
         self.hints.tick()
-        if self.disk is None or self.saver is None or self.prefetcher is None:
-            return
-        loaded, saved = self.disk.poll()
-        for load in loaded:
-            self.prefetcher.finish(load)
-        for save in saved:
-            self.saver.finish(save)
-            self.hints.saved(save)
-        if loaded or self.prefetcher.in_flight:
-            self.rates.update()  # looks at the disk, which nothing else changes
-        self.prefetcher.pages_per_s = self.rates.pages().load
-        self.prefetcher.pump()
-        self.saver.pump()
+        self.l3.poll()
 
     def flush(self) -> None:
         """The engine stops: what L2 alone holds goes to the disk, by `poll`, until `idle`."""
@@ -255,8 +248,8 @@ class KvManager:
     @property
     def idle(self) -> bool:
         """Nothing is on its way between tiers."""
-        parts = (self.offloader, self.saver, self.prefetcher, self.restores)
-        return not any(part.in_flight for part in parts if part)
+        down = self.offloader.in_flight if self.offloader is not None else 0
+        return not (down or self.l3.in_flight or self.restores.in_flight)
 
     def check(self) -> None:
         """Raises AssertionError if the bookkeeping of a tier is off."""

@@ -25,10 +25,10 @@ class Offloader:
     """Copies a page that fills to L2 with its step; what becomes of it there is the saver's
     matter. Nothing here ever holds a step up."""
 
-    def __init__(self, pool: PagePool, host: HostTier, saver: Saver | None) -> None:
+    def __init__(self, pool: PagePool, host: HostTier) -> None:
         self._pool = pool
         self._host = host
-        self._saver = saver
+        self.saver: Saver | None = None  # as long as there is a disk
         self._copying: deque[Offload] = deque()
         self._copying_keys: set[bytes] = set()
         self.skipped = 0  # pages for which L2 had no slot
@@ -57,12 +57,12 @@ class Offloader:
             if self._host.find(offload.key) is not None:  # the disk was quicker
                 self._host.abandon(offload.slot)
                 continue
-            copy = DiskCopy.NONE if self._saver is not None else DiskCopy.UNWANTED
+            copy = DiskCopy.NONE if self.saver is not None else DiskCopy.UNWANTED
             self._host.publish(offload.slot, offload.key, offload.link, copy)
             self._host.unpin(offload.slot)
             self.copied += 1
-            if self._saver is not None:
-                self._saver.arrived(offload.key)
+            if self.saver is not None:
+                self.saver.arrived(offload.key)
 
     def is_moving(self, key: bytes) -> bool:
         """True while the page is copied to L2."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from kvtier_engine.kv.free_list import FreeList
 from kvtier_engine.kv.policy import EvictionPolicy
 
 
@@ -16,14 +17,23 @@ class PagePool:
     """
 
     def __init__(self, pages: int, policy: EvictionPolicy) -> None:
-        self.pages = pages
         self.evictions = 0
         self.policy = policy
-        self._free = list(range(pages - 1, -1, -1))
+        self._free = FreeList(pages)
         self._references = [0] * pages
         self._key_of: dict[int, bytes] = {}
         self._page_of: dict[bytes, int] = {}
         self._cached = 0
+
+    @property
+    def pages(self) -> int:
+        """How many may be used."""
+        return self._free.limit
+
+    @property
+    def capacity(self) -> int:
+        """How many there is memory for."""
+        return self._free.capacity
 
     @property
     def available(self) -> int:
@@ -32,7 +42,21 @@ class PagePool:
 
     @property
     def held(self) -> int:
-        return self.pages - self.available
+        return self._free.used - self._cached
+
+    @property
+    def outside(self) -> int:
+        """Pages that are held although they may not be used any more."""
+        return len(self._free.outside)
+
+    def resize(self, pages: int) -> None:
+        """So many pages may be used from now on. Cached ones above that leave; held ones do when
+        they are let go (`outside` says how many those are)."""
+        self._free.resize(pages)
+        self.policy.resize(pages)
+        for key, page in list(self._page_of.items()):
+            if page >= pages and self._references[page] == 0:
+                self.drop(key)
 
     @property
     def found(self) -> int:
@@ -69,7 +93,7 @@ class PagePool:
             self.policy.expect(key)
         while len(self._free) < count:
             self._evict_one()
-        pages = [self._free.pop() for _ in range(count)]
+        pages = [self._free.take() for _ in range(count)]
         for page in pages:
             self._references[page] = 1
         return pages
@@ -104,10 +128,12 @@ class PagePool:
             self._references[page] -= 1
             if self._references[page]:
                 continue
-            if page in self._key_of:
-                self._cached += 1
-            else:
-                self._free.append(page)
+            if page not in self._key_of:
+                self._free.give_back(page)
+                continue
+            self._cached += 1
+            if page >= self.pages:
+                self.drop(self._key_of[page])
 
     def drop(self, key: bytes) -> None:
         """Forgets a page; nobody may hold it."""
@@ -117,7 +143,7 @@ class PagePool:
             del self._key_of[page]
             self.policy.discard(key)
             self._cached -= 1
-            self._free.append(page)
+            self._free.give_back(page)
 
     def forget(self) -> int:
         """Drops every key; cached pages become free. Returns how many keys there were."""
@@ -125,7 +151,7 @@ class PagePool:
         for key, page in self._page_of.items():
             self.policy.discard(key)
             if self._references[page] == 0:
-                self._free.append(page)
+                self._free.give_back(page)
         self._page_of.clear()
         self._key_of.clear()
         self._cached = 0
@@ -133,12 +159,10 @@ class PagePool:
 
     def check(self) -> None:
         """Raises AssertionError if a page is lost or counted twice."""
-        assert len(set(self._free)) == len(self._free), "a page is free twice"
-        cached = [p for p in self._key_of if self._references[p] == 0]
-        held = [p for p in range(self.pages) if self._references[p] > 0]
+        cached = {p for p in self._key_of if self._references[p] == 0}
+        held = {p for p in range(self.capacity) if self._references[p] > 0}
         assert len(cached) == self._cached, "the count of cached pages is off"
-        assert not set(self._free) & (set(cached) | set(held)), "a page in use is free"
-        assert len(self._free) + len(cached) + len(held) == self.pages, "a page was lost"
+        self._free.check(cached | held)
         assert {k: p for p, k in self._key_of.items()} == self._page_of
         assert len(self.policy) == len(self._page_of)
 
@@ -150,5 +174,5 @@ class PagePool:
         page = self._page_of.pop(key)
         del self._key_of[page]
         self._cached -= 1
-        self._free.append(page)
+        self._free.give_back(page)
         self.evictions += 1

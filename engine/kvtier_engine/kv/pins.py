@@ -13,14 +13,20 @@ class Pins:
     """Pages that somebody wants kept, there or not. A page is pinned or not, however often that
     was asked for."""
 
-    def __init__(self, tiers: Tiers, pages_max: int) -> None:
-        self.pages_max = pages_max  # a quarter of L2: requests need the rest
+    def __init__(self, tiers: Tiers, *, reuse: bool) -> None:
         self._tiers = tiers
+        self._reuse = reuse
         self._tenant_of: dict[bytes, str] = {}
         self._on_disk: set[bytes] = set()  # pinned in the store as well
 
     def __len__(self) -> int:
         return len(self._tenant_of)
+
+    @property
+    def pages_max(self) -> int:
+        """A quarter of L2: requests need the rest."""
+        host = self._tiers.host
+        return host.slots // 4 if host is not None and self._reuse else 0
 
     def has(self, key: bytes) -> bool:
         return key in self._tenant_of
@@ -57,6 +63,13 @@ class Pins:
         if new and self._tiers.disk is not None:
             self._on_disk.update(new)
             self._tiers.disk.pin(new)
+
+    def disk_came(self) -> None:
+        """A disk was attached: what it has of the pinned pages stays there, the rest goes there."""
+        self._on_disk.clear()
+        keys = self.keys()
+        there = self._tiers.on_disk(keys)
+        self.on_disk([key for key, is_there in zip(keys, there, strict=True) if is_there])
 
     def remove(self, keys: Iterable[bytes]) -> int:
         """Unpins those of `keys` that are pinned; how many."""

@@ -40,6 +40,9 @@ class EvictionPolicy(Protocol):
     def evict(self, key: bytes) -> None:
         """`key`, one of the oldest, leaves the tier to make room."""
 
+    def resize(self, capacity: int) -> None:
+        """The tier has so many pages from now on."""
+
     def __len__(self) -> int: ...
 
     def __contains__(self, key: object) -> bool: ...
@@ -83,6 +86,9 @@ class Lru:
 
     def evict(self, key: bytes) -> None:
         del self._order[key]
+
+    def resize(self, capacity: int) -> None:
+        pass
 
     def __len__(self) -> int:
         return len(self._order)

@@ -57,13 +57,12 @@ class Prefetcher:
     that hang hold their slot, but neither their request nor any other.
     """
 
-    def __init__(self, host: HostTier, disk: DiskTier | None, clock: Callable[[], float]) -> None:
+    def __init__(self, host: HostTier, clock: Callable[[], float]) -> None:
         self._host = host
-        self._disk = disk
+        self.disk: DiskTier | None = None  # as long as there is one
         self._clock = clock
         self._flights: dict[bytes, _Flight] = {}
         self._lookups: dict[Lookup, None] = {}  # in the order of their arrival
-        self._slots_max = max(1, host.slots // 2)
         self.pages_per_s: float | None = None  # of the disk, as last measured
 
     @property
@@ -115,10 +114,10 @@ class Prefetcher:
             if in_l1[index] or self._pin(lookup, key):
                 continue
             if key not in self._flights:
-                if self._disk is None:
+                if self.disk is None:
                     break
                 if on_disk is None:
-                    on_disk = [False] * index + self._disk.contains(keys[index:])
+                    on_disk = [False] * index + self.disk.contains(keys[index:])
                 if not on_disk[index]:
                     break
             lookup.wanted.append(key)
@@ -133,9 +132,9 @@ class Prefetcher:
             end = 0 if lookup.from_front else -1
             while lookup.wanted and self._ask(lookup, lookup.wanted[end], batch):
                 lookup.wanted.pop(end)
-            if batch and self._disk is not None:
+            if batch and self.disk is not None:
                 slots = [(key, self._flights[key].slot) for key in batch]
-                self._disk.load([(key, slot, self._host.pieces(slot)) for key, slot in slots])
+                self.disk.load([(key, slot, self._host.pieces(slot)) for key, slot in slots])
 
     def finish(self, loaded: Loaded) -> None:
         """A read has ended: those who wait for the page get it, or go without."""
@@ -166,6 +165,12 @@ class Prefetcher:
         self._leave(lookup)
         lookup.wanted.clear()
         self.settle(lookup)
+
+    def drop_wanted(self) -> None:
+        """The disk is asked for nothing more: who waits for that goes without. Reads go on."""
+        for lookup in self._lookups:
+            lookup.failed.update(lookup.wanted)
+            lookup.wanted.clear()
 
     def limit(self, lookup: Lookup, lacks: set[bytes]) -> None:
         """Nothing but the pages that it lacks is read for the request."""
@@ -242,6 +247,10 @@ class Prefetcher:
         if not lookup.pending:
             lookup.heard = self._clock()
         lookup.pending.add(key)
+
+    @property
+    def _slots_max(self) -> int:
+        return max(1, self._host.slots // 2)
 
     def _flights_max(self) -> int:
         least, most = AHEAD_PAGES

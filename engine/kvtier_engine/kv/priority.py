@@ -65,6 +65,10 @@ class ByPriority:
         self._of(key).evict(key)
         self._priority_of.pop(key, None)
 
+    def resize(self, capacity: int) -> None:
+        for policy in self._policies.values():
+            policy.resize(capacity)
+
     def __len__(self) -> int:
         return len(self._normal) + len(self._priority_of)
 

@@ -122,14 +122,13 @@ class Rates:
     def __init__(
         self,
         compute: ComputeRate,
-        load: LoadRate | None,
         *,
         page_tokens: int,
         page_bytes: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.compute = compute
-        self.load = load
+        self.load: LoadRate | None = None  # as long as there is a disk
         self._page_tokens = page_tokens
         self._page_bytes = page_bytes
         self._clock = clock

@@ -12,6 +12,7 @@ from kvtier_engine.kv.disk import DiskTier, Saved, SaveOutcome
 from kvtier_engine.kv.host import DiskCopy, HostPage, HostTier
 
 SAVES_IN_FLIGHT_MAX = 128  # the store takes 256
+SHRINK_AHEAD = 512  # pages that are written ahead when L2 is made smaller
 RETRY_S = 5.0  # after the disk has refused a page
 LOOK_S = 0.05  # between two looks at the oldest pages while nothing happens
 STORED_PER_LOOK = 16  # so many pages later it is looked again what the disk has evicted
@@ -48,8 +49,6 @@ class Saver:
         self._queue: dict[bytes, None] = {}  # pages to offer, in this order
         self._is_flushing = False
         self._saving = 0
-        # A quarter of L2 at most: a disk that hangs must not pin it whole.
-        self._saves_max = min(SAVES_IN_FLIGHT_MAX, max(1, host.slots // 4))
         self._paused_until = 0.0
         self._has_news = True  # since the oldest pages were looked at
         self._look_again = 0.0
@@ -151,7 +150,8 @@ class Saver:
 
     @property
     def _room(self) -> int:
-        return self._saves_max - self._saving
+        """A quarter of L2 at most is written at a time: a disk that hangs must not pin it whole."""
+        return min(SAVES_IN_FLIGHT_MAX, max(1, self._host.slots // 4)) - self._saving
 
     @property
     def _is_paused(self) -> bool:
@@ -165,8 +165,9 @@ class Saver:
         if needed:
             self._slots_needed = max(needed, self._slots_needed * 31 / 32)
         ahead = 1 + math.ceil(2 * self._slots_needed)
-        self._host.window = min(max(1, self._host.slots // 2), ahead)
-        return max(0, self._host.window - self._host.free)
+        too_many = min(self._host.over, SHRINK_AHEAD)
+        self._host.window = max(too_many, min(max(1, self._host.slots // 2), ahead))
+        return max(too_many, self._host.window - self._host.free)
 
     def _is_time_to_look(self) -> bool:
         """Whether the oldest pages may be others by now, or not be on disk any more."""

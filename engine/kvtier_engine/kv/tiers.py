@@ -15,14 +15,16 @@ from kvtier_engine.kv.prefetch import Lookup, Prefetcher
 from kvtier_engine.kv.save import Saver
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Tiers:
+    """`disk` and `saver` come and go together, while the engine runs."""
+
     pool: PagePool
     host: HostTier | None
-    disk: DiskTier | None
     offloader: Offloader | None
-    saver: Saver | None
     prefetcher: Prefetcher | None
+    disk: DiskTier | None = None
+    saver: Saver | None = None
 
     def on_disk(self, keys: Sequence[bytes]) -> list[bool]:
         return self.disk.contains(keys) if self.disk is not None else [False] * len(keys)

@@ -32,15 +32,15 @@ class Copier(Protocol):
         """Starts L1 -> L2, after everything computed so far. Ends the step `step`; called for
         every step, with or without copies."""
 
+    def resize(self, slots: int) -> None:
+        """Only the first `slots` slots have memory from now on; no copy of others is under way.
+        Raises RuntimeError if a device holds on to the others' memory."""
+
     def offloads_done(self) -> int:
         """The highest step up to which every offload is complete; 0 before the first."""
 
     def wait(self) -> None:
         """Returns when every offload started so far is complete."""
-
-    def use_slots(self, slots: int) -> None:
-        """The first `slots` slots are in use from now on; the others' memory may go when this
-        returns. Raises RuntimeError if a device holds on to it."""
 
     def close(self) -> None:
         """Lets go of L2. No other call comes after it."""
@@ -51,36 +51,3 @@ def host_slots(arena: HostPages, part: int, page_bytes: int) -> torch.Tensor:
     assert arena.part_bytes == page_bytes, (arena.part_bytes, page_bytes)
     memory = torch.frombuffer(arena.part_view(part), dtype=torch.uint8)
     return memory.view(-1, arena.part_stride)[:, :page_bytes]
-
-
-class HostCopier:
-    """L1 in host memory: a copy is a memcpy and complete when the call returns."""
-
-    def __init__(self, pages: torch.Tensor, slots: torch.Tensor | None) -> None:
-        """`pages` [pages, bytes] uint8 is L1, `slots` [slots, bytes] uint8 L2 (None: no L2)."""
-        self.pages = pages
-        self.slots = slots
-        self.last_step = 0
-
-    def restore(self, copies: Sequence[Copy]) -> None:
-        for copy in copies:
-            assert self.slots is not None, "a restore without an L2"
-            self.pages[copy.page].copy_(self.slots[copy.slot])
-
-    def offload(self, step: int, copies: Sequence[Copy]) -> None:
-        for copy in copies:
-            assert self.slots is not None, "an offload without an L2"
-            self.slots[copy.slot].copy_(self.pages[copy.page])
-        self.last_step = step
-
-    def offloads_done(self) -> int:
-        return self.last_step
-
-    def wait(self) -> None:
-        pass
-
-    def use_slots(self, slots: int) -> None:
-        pass  # nothing but the slots' addresses is kept
-
-    def close(self) -> None:
-        pass

@@ -31,7 +31,7 @@ class CudaCopier:
         self.last_step = 0
         self.locks = None if slots is None else _locks(slots, pages.device)
         if slots is not None:
-            self.use_slots(slots.shape[0] if slots_in_use is None else slots_in_use)
+            self.resize(slots.shape[0] if slots_in_use is None else slots_in_use)
 
     def restore(self, copies: Sequence[Copy]) -> None:
         if not copies:
@@ -74,7 +74,7 @@ class CudaCopier:
     def wait(self) -> None:
         self.stream.synchronize()
 
-    def use_slots(self, slots: int) -> None:
+    def resize(self, slots: int) -> None:
         """The first `slots` slots are in use from now on, and page-locked in time. When this
         returns, the device has let go of the others, and their memory may be released. Raises
         RuntimeError if the driver does not do so."""

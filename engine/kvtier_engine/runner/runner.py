@@ -25,8 +25,9 @@ from kvtier_engine.model.parallel import check_parallel, rank_heads
 from kvtier_engine.model.spec import ModelSpec
 from kvtier_engine.model.weights import Progress, load_weights
 from kvtier_engine.runner.batch import build_batch
-from kvtier_engine.runner.copier import Copier, HostCopier, HostPages, host_slots
+from kvtier_engine.runner.copier import Copier, HostPages, host_slots
 from kvtier_engine.runner.distributed import RankGroup
+from kvtier_engine.runner.l1_memory import L1Memory
 from kvtier_engine.runner.sampler import Sampler
 from kvtier_engine.runner.step import Chunk, Sampled, Step
 
@@ -74,7 +75,8 @@ class Runner:
                 progress=progress,
             )
             self.model.prepare()
-            self.cache = self._make_cache(dtype)
+            self.l1 = self._allocate_l1(dtype)
+            self.cache = PagedCache(self.l1.storage)
             self.copier = self._make_copier()
             self.attention = make_attention(
                 name,
@@ -88,6 +90,9 @@ class Runner:
         an empty list on other ranks.
         """
         with torch.inference_mode():
+            if step.sizes is not None:
+                self.l1.keep(step.sizes.l1_pages)
+                self.copier.resize(step.sizes.l2_slots)
             self.copier.restore(step.restores)
             sampled = self._compute(step)
             self.copier.offload(step.number, step.offloads)
@@ -141,21 +146,10 @@ class Runner:
         except AttentionUnavailable as error:
             raise ModelError(str(error), "set `attention: auto`") from error
 
-    def _make_cache(self, dtype: torch.dtype) -> PagedCache:
+    def _allocate_l1(self, dtype: torch.dtype) -> L1Memory:
         cache, shape = self.config.cache, self.model.attention_shape
-        storage = torch.zeros(
-            (
-                cache.l1.pages,
-                shape.kv_heads,
-                self.spec.layers,
-                2,
-                cache.page_tokens,
-                shape.head_dim,
-            ),
-            dtype=dtype,
-            device=self.device,
-        )
-        return PagedCache(storage)
+        per_page = (shape.kv_heads, self.spec.layers, 2, cache.page_tokens, shape.head_dim)
+        return L1Memory((cache.l1.pages, *per_page), dtype, self.device)
 
     def _make_copier(self) -> Copier:
         pages = self.cache.page_bytes_view()
@@ -164,6 +158,8 @@ class Runner:
             from kvtier_engine.runner.cuda_copier import CudaCopier
 
             return CudaCopier(pages, slots, self.slots_in_use)
+        from kvtier_engine.runner.host_copier import HostCopier
+
         return HostCopier(pages, slots)
 
     def _rope(self) -> torch.Tensor:

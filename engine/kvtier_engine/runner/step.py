@@ -36,6 +36,13 @@ class Copy(msgspec.Struct, frozen=True, array_like=True):
     slot: int
 
 
+class TierSizes(msgspec.Struct, frozen=True, array_like=True):
+    """How many L1 pages and L2 slots are used from this step on; those above hold nothing."""
+
+    l1_pages: int
+    l2_slots: int
+
+
 class Step(msgspec.Struct, frozen=True, kw_only=True):
     """`restores` (L2 -> L1) are complete before the chunks are computed; `offloads`
     (L1 -> L2) start after them. Ranks execute steps in order."""
@@ -46,6 +53,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     chunks: list[Chunk] = []
     offloads: list[Copy] = []
     drop: list[int] = []  # sequences that will not be seen again
+    sizes: TierSizes | None = None  # they have changed
 
 
 class Sampled(msgspec.Struct, frozen=True, array_like=True):

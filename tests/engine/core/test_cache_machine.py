@@ -3,6 +3,7 @@
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from support.fake_control import AtOnce, FakeControl
 from support.fake_engine import FakeEngine, Sizes
 from support.fake_tiers import reference_answer
 from support.hint_model import HintModel
@@ -12,7 +13,7 @@ from kvtier_engine.kv.admit import Admission
 from kvtier_engine.kv.host import DiskCopy
 from kvtier_engine.kv.keys import root_key
 from kvtier_engine.kv.rates import PageRates
-from kvtier_engine.messages import CacheHints, Priority
+from kvtier_engine.messages import Attach, CacheHints, Detach, Priority, Resize
 from kvtier_store import Status
 
 LONG = list(range(20))
@@ -38,10 +39,15 @@ class Cache(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         admission = Admission(capacity_pages=4, slot_bytes=1)
-        sizes = Sizes(l1=10, l2=8, offload_delay=1, eviction=self.eviction, write=self.write)
+        sizes = Sizes(l1=14, l2=12, offload_delay=1, eviction=self.eviction, write=self.write)
         sizes.admission = admission if self.write == "on_evict" else None
+        sizes.max_context_tokens = 40
         self.engine = FakeEngine(sizes)
+        self.control = FakeControl(self.engine)
+        self.control.changes.in_background = AtOnce
         self.model = HintModel(self.engine)
+        for change in (Resize("l1", 10), Resize("l2", 8)):
+            assert self.control.change(change).refused is None
         self.prompts: dict[str, tuple[list[int], int]] = {}
         self.aborted: set[str] = set()
 
@@ -70,7 +76,20 @@ class Cache(RuleBasedStateMachine):
 
     @rule(steps=st.integers(1, 6))
     def step(self, steps):
-        self.engine.step(steps)
+        for _ in range(steps):
+            self.control.go_on()
+
+    @rule(
+        change=st.builds(Resize, st.just("l1"), st.integers(9, 15))
+        | st.builds(Resize, st.just("l2"), st.integers(0, 13))
+        | st.builds(Resize, st.just("l3"), st.integers(0, 9))
+        | st.builds(Detach, st.sampled_from(["l2", "l3"]))
+        | st.builds(Attach, st.sampled_from(["l2", "l3"]), st.none() | st.integers(0, 9))
+    )
+    def change(self, change):
+        """Ends some steps later; many are refused."""
+        self.model.disk_was_away |= change.tier == "l3"
+        self.control.begin(change)
 
     @rule(answers=st.lists(st.sampled_from([Status.OK] * 5 + [Status.CORRUPT, Status.IO_ERROR])))
     def disk_answers(self, answers):
@@ -108,6 +127,14 @@ class Cache(RuleBasedStateMachine):
         self.model.check()
 
     def teardown(self):
+        for _ in range(200):
+            self.engine.run()
+            self.control.go_on()
+            self.engine.now += 1
+        assert not self.control.changes.under_way, "a change does not end"
+        for tier in ("l2", "l3"):
+            assert self.control.change(Attach(tier)).failed is None
+        assert all(reply.failed is None for reply in self.control.replies)
         self.engine.run()
         self.model.end_everything()
         self.model.check_what_is_left()
@@ -117,6 +144,8 @@ class Cache(RuleBasedStateMachine):
                 expected = expected[: len(self.engine.answers[name])]
             assert self.engine.answers[name] == expected
         assert self.engine.pool.available == self.engine.pool.pages
+        assert self.engine.host is not None
+        assert self.engine.pool.outside == self.engine.host.outside == 0
         assert self.engine.host is None or self.engine.host.pinned == 0
         assert self.engine.ranks.known_sequences == 0
         self.engine.now += 6  # the disk may be tried again

@@ -50,7 +50,7 @@ def test_each_directory_has_its_figures(tmp_path: Path) -> None:
     store = open_store(tmp_path / "a", tmp_path / 'b"', pages=10)
     put_all(store, range(6))
     engine = FakeEngine()
-    engine.manager.disk = DiskTier(store)
+    engine.manager.tiers.disk = DiskTier(store)
     found = core_stats.collect(engine.scheduler, engine.manager)
     second = f'{{directory="{tmp_path}/b\\""}}'
     assert found.gauges[f"l3_directory_up{second}"] == 1

@@ -15,6 +15,7 @@ from support.models import engine_config, small_llama
 
 from kvtier_engine.config import EngineConfig, L2Config, ParallelConfig
 from kvtier_engine.core.host_memory import HostMemory, open_arena
+from kvtier_engine.core.tiers import open_host
 from kvtier_store import Arena, Backing
 
 MIB = 1 << 20
@@ -118,6 +119,32 @@ def test_memory_that_the_arena_has_already_is_not_asked_for_again(
     assert memory.arena.adopted
     assert memory.slots_in_use == SLOTS
     assert caplog.messages == []
+
+
+def test_pages_of_an_engine_that_had_more_memory_move_to_the_slots_in_use(config, tmp_path, fd):
+    config = with_l2(config, pages=SLOTS, arena_fd=fd)
+    whole = open_arena(config, b"n", captured(tmp_path, PLENTY))
+    assert whole is not None
+    keys = {slot: bytes([slot % 256]) * 16 for slot in (5, 3000, 3999)}
+    for slot, key in keys.items():
+        whole.arena.part_view(0)[slot * whole.arena.part_stride] = slot % 256
+        whole.arena.publish(slot, key)
+    whole.arena.close()
+    memory = open_arena(config, b"n", captured(tmp_path, PLENTY))
+    assert memory is not None
+    memory.slots_in_use = 1000
+    host = open_host(config, memory)
+    assert host is not None
+    host.check()
+    assert (host.slots, host.capacity, host.adopted, host.held) == (1000, SLOTS, 3, 3)
+    for slot, key in keys.items():
+        found = host.find(key)
+        assert found is not None
+        assert found < 1000
+        assert memory.arena.part_view(0)[found * memory.arena.part_stride] == slot % 256
+    assert host.corrupt == 0
+    assert os.fstat(fd).st_blocks * 512 < 30 * MIB
+    memory.arena.close()
 
 
 def test_a_node_without_room_counts_for_the_parts_on_it(config, tmp_path, opened, caplog):

@@ -96,9 +96,9 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
         def serve() -> None:
             connection = Connection(context, f"ipc://{run_dir}/core")
             start = Start(config, run_dir / "engine.json", connection)
-            engine, ranks = start.build(context)
+            engine, ranks, changes = start.build(context)
             connection.send(Progress("ready", 1, 1, ready=True))
-            Loop(connection, engine, ranks, start.memory).run()
+            Loop(connection, engine, ranks, changes, start.memory).run()
             ranks.close()
             connection.socket.close()
 

@@ -188,7 +188,7 @@ def test_the_copier_locks_the_slots_in_use(
     assert sum(device.registered.values()) == expected * 8192
     assert len(device.calls) == -(-expected // 4)
     assert min(device.registered, default=slots.data_ptr()) == slots.data_ptr()
-    copier.use_slots(3)
+    copier.resize(3)
     assert sum(device.registered.values()) <= 3 * 8192
     copier.close()
     assert device.registered == {}

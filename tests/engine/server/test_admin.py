@@ -12,15 +12,18 @@ import pytest
 from support.server_thread import Running, running_server
 
 from kvtier_engine.messages import (
+    Attach,
     Clear,
     Control,
     ControlReply,
+    Detach,
     EndSession,
     Failed,
     Figures,
     LookUp,
     Pin,
     Prefix,
+    Resize,
     Unpin,
     Warm,
 )
@@ -93,6 +96,10 @@ WHOSE = {"tenant": "search", "salt": "s"}
         ("clear", {"tier": "all", "tenant": "search"}, Clear([], "search")),
         ("clear", {"tier": "all", "tenant": "gone-long-ago"}, Clear([], "gone-long-ago")),
         ("clear", {"tier": "all", "tenant": ""}, Clear([], "")),
+        ("resize", {"tier": "l1", "size_bytes": 5}, Resize("l1", 5)),
+        ("detach", {"tier": "l2"}, Detach("l2")),
+        ("attach", {"tier": "l3"}, Attach("l3")),
+        ("attach", {"tier": "l3", "size_bytes": 5}, Attach("l3", 5)),
     ],
 )
 def test_each_command_reaches_the_core(admin: Running, path, body, command) -> None:
@@ -156,6 +163,12 @@ def test_text_and_messages_become_the_prompt_that_requests_have(
         ("end_session", {"session": ""}, "session", "at least 1"),
         ("clear", {}, "tier", "missing"),
         ("clear", {"tier": "l4"}, "tier", "'all'"),
+        ("resize", {"tier": "l4", "size_bytes": 5}, "tier", "'l3'"),
+        ("resize", {"tier": "l2"}, "size_bytes", "missing"),
+        ("resize", {"tier": "l2", "size_bytes": 0}, "size_bytes", "greater than 0"),
+        ("detach", {"tier": "l1"}, "tier", "'l2' or 'l3'"),
+        ("attach", {"tier": "l1"}, "tier", "'l2' or 'l3'"),
+        ("attach", {"tier": "l3", "size": "5GiB"}, "size", "not a field"),
         ("clear", {"tier": "l1", "tenant": "search"}, None, "`tier` must be `all`"),
     ],
 )

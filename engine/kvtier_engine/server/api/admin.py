@@ -92,3 +92,22 @@ class ClearRequest(WireModel):
         if self.tenant is not None and self.tier != "all":
             raise ValueError("a tenant is cleared from all tiers at once: `tier` must be `all`")
         return self
+
+
+class TierRequest(WireModel):
+    model_config = ConfigDict(extra="forbid")
+
+    tier: Literal["l2", "l3"]
+
+
+class AttachRequest(TierRequest):
+    size_bytes: int | None = Field(
+        default=None, gt=0, description="None: the size that the tier had last."
+    )
+
+
+class ResizeRequest(WireModel):
+    model_config = ConfigDict(extra="forbid")
+
+    tier: Literal["l1", "l2", "l3"]
+    size_bytes: int = Field(gt=0, description="Rounded down to whole pages; of L3, on disk.")

@@ -9,21 +9,27 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from kvtier_engine.messages import (
+    Attach,
     Clear,
     Command,
+    Detach,
     EndSession,
     Figures,
     LookUp,
     Pin,
     Prefix,
+    Resize,
     Unpin,
     Warm,
 )
 from kvtier_engine.server.api.admin import (
+    AttachRequest,
     ClearRequest,
     EndSessionRequest,
     PrefixOnlyRequest,
     PrefixRequest,
+    ResizeRequest,
+    TierRequest,
     UnpinRequest,
     WarmRequest,
 )
@@ -43,6 +49,7 @@ TAGS: list[str | Enum] = ["admin"]
 def router(service: Service) -> APIRouter:
     routes = APIRouter()
     _add_prefix_routes(routes, service)
+    _add_tier_routes(routes, service)
 
     @routes.get(PATH, tags=TAGS)
     async def show(request: Request) -> Response:
@@ -95,6 +102,26 @@ def _add_prefix_routes(routes: APIRouter, service: Service) -> None:
         fields = await read(request, UnpinRequest)
         prefix = None if fields.all else await _prefix(service, fields)
         return await _answer(service, request, Unpin(prefix))
+
+
+def _add_tier_routes(routes: APIRouter, service: Service) -> None:
+    @routes.post(f"{PATH}/resize", openapi_extra=takes(ResizeRequest), tags=TAGS)
+    async def resize(request: Request) -> Response:
+        """Makes a tier smaller or larger until the engine ends; answers when it is."""
+        fields = await read(request, ResizeRequest)
+        return await _answer(service, request, Resize(fields.tier, fields.size_bytes))
+
+    @routes.post(f"{PATH}/detach", openapi_extra=takes(TierRequest), tags=TAGS)
+    async def detach(request: Request) -> Response:
+        """Gives a tier's memory, or its directories, back."""
+        fields = await read(request, TierRequest)
+        return await _answer(service, request, Detach(fields.tier))
+
+    @routes.post(f"{PATH}/attach", openapi_extra=takes(AttachRequest), tags=TAGS)
+    async def attach(request: Request) -> Response:
+        """Uses a tier again."""
+        fields = await read(request, AttachRequest)
+        return await _answer(service, request, Attach(fields.tier, fields.size_bytes))
 
 
 async def _answer(service: Service, request: Request, command: Command) -> Response:

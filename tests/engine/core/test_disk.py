@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from types import SimpleNamespace
 
 import pytest
 from support.models import engine_config, small_llama
 
 from kvtier_engine.config import L3Config, L3Directory
-from kvtier_engine.core import tiers
-from kvtier_store import Eviction
+from kvtier_engine.core import disk
+from kvtier_engine.core.disk import DiskOpener, DiskUnavailable
+from kvtier_engine.kv.save import SaveRules
+from kvtier_store import Eviction, StoreError
 
 
 @pytest.mark.parametrize(
@@ -22,9 +25,9 @@ def test_options_of_l3(tmp_path, monkeypatch, name, eviction):
         @staticmethod
         def open(directories, *, page_bytes, namespace, options):
             opened.append(options)
-            raise tiers.StoreError("enough")
+            raise StoreError("enough")
 
-    monkeypatch.setattr(tiers, "Store", Store)
+    monkeypatch.setattr(disk, "Store", Store)
     directory = L3Directory(path=tmp_path / "l3", capacity_bytes=1 << 26)
     l3 = L3Config(
         directories=(directory,),
@@ -35,7 +38,8 @@ def test_options_of_l3(tmp_path, monkeypatch, name, eviction):
     )
     config = engine_config(small_llama(tmp_path / "model"))
     config = config.model_copy(update={"cache": config.cache.model_copy(update={"l3": l3})})
-    assert tiers.open_disk(config, b"n") is None
+    with pytest.raises(DiskUnavailable, match="enough"):
+        DiskOpener(config, b"n").open()
     assert opened[0].eviction is eviction
     assert opened[0].reserve_bytes == 7
     assert opened[0].admit_sightings_min == 3
@@ -53,11 +57,11 @@ def rules_for(folder, **fields):
     config = engine_config(small_llama(folder / "model"))
     l3 = L3Config(**fields)
     cache = config.cache.model_copy(update={"l3": l3})
-    return tiers.save_rules(config.model_copy(update={"cache": cache}), Disk())
+    return DiskOpener(config.model_copy(update={"cache": cache}), b"n").rules(Disk())
 
 
 def test_rules_of_writing(tmp_path):
-    assert rules_for(tmp_path) == tiers.SaveRules("on_evict")
+    assert rules_for(tmp_path) == SaveRules("on_evict")
     rules = rules_for(tmp_path, write="write_through", admission="auto")
     assert rules.write == "write_through"
     assert rules.admission is not None
@@ -72,3 +76,47 @@ def test_a_limit_counts_everything_that_a_page_takes_on_disk(tmp_path):
         assert rules.admission is not None
         assert rules.admission.admits(bytes(16), False, 0.0) is expected
         assert not rules.admission.admits(bytes(16), False, 0.0)
+
+
+class TestSizes:
+    """Of the next opening."""
+
+    def opener(self, folder, directories=2, **fields):
+        config = engine_config(small_llama(folder / "model"))
+        for i in range(directories):
+            (folder / str(i)).mkdir()
+        l3 = L3Config(
+            directories=tuple(
+                L3Directory(path=folder / str(i), capacity_bytes=1 << 26)
+                for i in range(directories)
+            ),
+            **fields,
+        )
+        cache = config.cache.model_copy(update={"l3": l3})
+        return DiskOpener(config.model_copy(update={"cache": cache}), b"n")
+
+    def test_each_directory_gets_an_equal_part(self, tmp_path):
+        opener = self.opener(tmp_path)
+        opener.resize(1 << 25)
+        assert opener.capacities == [1 << 24] * 2
+        opened = opener.open()
+        assert opened.tier.stats().capacity_bytes == 1 << 25
+        opened.tier.close()
+
+    def test_what_the_file_system_has_not_is_refused(self, tmp_path):
+        opener = self.opener(tmp_path, reserve_bytes=1 << 60)
+        with pytest.raises(DiskUnavailable, match="has 0 beyond the reserve"):
+            opener.resize(1 << 25)
+        assert opener.capacities == [1 << 26] * 2
+
+    def test_what_a_directory_holds_already_counts_as_room(self, tmp_path):
+        opener = self.opener(tmp_path, directories=1)
+        (tmp_path / "0" / "pages").write_bytes(bytes(1 << 22))
+        free = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
+        with pytest.raises(DiskUnavailable, match="beyond the reserve"):
+            opener.resize(free * 2)
+        opener.resize(1 << 24)
+
+    def test_a_size_of_no_page_is_refused(self, tmp_path):
+        with pytest.raises(DiskUnavailable, match="too few"):
+            self.opener(tmp_path).resize(1000)

@@ -1,0 +1,50 @@
+"""Copies pages between L1 in host memory and the L2 arena, by the kernels' threads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from kvtier_engine import _kernels
+from kvtier_engine.runner.step import Copy
+
+
+class HostCopier:
+    """L1 in host memory: a copy is complete when the call returns."""
+
+    def __init__(self, pages: torch.Tensor, slots: torch.Tensor | None) -> None:
+        """`pages` [pages, bytes] uint8 is L1, `slots` [slots, bytes] uint8 L2 (None: no L2)."""
+        self.pages = pages
+        self.slots = slots
+        self.last_step = 0
+
+    def restore(self, copies: Sequence[Copy]) -> None:
+        if copies:
+            assert self.slots is not None, "a restore without an L2"
+            _copy(self.pages, self.slots, [(copy.page, copy.slot) for copy in copies])
+
+    def offload(self, step: int, copies: Sequence[Copy]) -> None:
+        if copies:
+            assert self.slots is not None, "an offload without an L2"
+            _copy(self.slots, self.pages, [(copy.slot, copy.page) for copy in copies])
+        self.last_step = step
+
+    def resize(self, slots: int) -> None:
+        pass
+
+    def offloads_done(self) -> int:
+        return self.last_step
+
+    def wait(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def _copy(to: torch.Tensor, source: torch.Tensor, pairs: list[tuple[int, int]]) -> None:
+    """Rows, (row of `to`, row of `source`) each."""
+    _kernels.copy_pages(
+        to.data_ptr(), to.stride(0), source.data_ptr(), source.stride(0), to.shape[1], pairs
+    )
