@@ -24,6 +24,8 @@ from kvtier_ops.units import (
     parse_size,
 )
 
+NUMA_NODES_MAX = 1024  # as many as the arena can bind to
+
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
@@ -52,6 +54,25 @@ def _count(value: Any) -> int | Auto:
     if not (text.isascii() and text.isdecimal() and len(text) <= 18 and int(text) > 0):
         raise ValueError(f"write a whole number above 0, or `auto`, not `{text[:40]}`")
     return int(text)
+
+
+def _numa(value: Any) -> tuple[int, ...] | Auto:
+    if isinstance(value, Auto) or value == AUTO.value:
+        return AUTO
+    if value == "none":
+        return ()
+    items = [str(item) for item in value] if isinstance(value, list | tuple) else None
+    if not items and value != ():
+        shown = value if isinstance(value, str) else "a section" if items is None else "[]"
+        raise ValueError(
+            f"write `auto`, `none` or a list of NUMA nodes, one for each rank, not `{shown[:40]}`"
+        )
+    for item in items or ():
+        if not (item.isascii() and item.isdecimal() and int(item[:6]) < NUMA_NODES_MAX):
+            raise ValueError(
+                f"a NUMA node is a number from 0 to {NUMA_NODES_MAX - 1}, not `{item[:40]}`"
+            )
+    return tuple(map(int, items or ()))
 
 
 def _base(info: ValidationInfo) -> Path:
@@ -132,4 +153,20 @@ CountField = Annotated[
     BeforeValidator(_count),
     PlainSerializer(lambda value: value if isinstance(value, int) else str(value)),
     _schema(anyOf=[{"type": "integer", "minimum": 1}, {"const": "auto"}]),
+]
+NumaField = Annotated[
+    tuple[int, ...] | Auto,
+    BeforeValidator(_numa),
+    PlainSerializer(lambda value: str(value) if isinstance(value, Auto) else list(value) or "none"),
+    _schema(
+        anyOf=[
+            {
+                "type": "array",
+                "items": {"type": "integer", "minimum": 0, "maximum": NUMA_NODES_MAX - 1},
+                "minItems": 1,
+                "maxItems": 64,
+            },
+            {"enum": ["auto", "none"]},
+        ]
+    ),
 ]

@@ -21,6 +21,7 @@ class Gpu:
     name: str
     total_bytes: int
     free_bytes: int
+    numa_node: int | None = None  # that it is nearest to; None: not known
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Host:
     cpus: int  # that this process may run on
     cpu_quota: float | None  # CPUs worth of time by the cgroup; None: no quota
     hugepages_free: Mapping[int, int] = field(default_factory=dict)  # page bytes -> free pages
+    numa_nodes: tuple[int, ...] = ()  # none: not known
     gpus: tuple[Gpu, ...] = ()
     directories: Mapping[Path, DirectoryFacts] = field(default_factory=dict)
 
@@ -80,7 +82,8 @@ def probe(root: Path = Path("/"), directories: Iterable[Path] = ()) -> Host:
         cpus=_cpus(root),
         cpu_quota=limits.cpus,
         hugepages_free=_hugepages(root / "sys/kernel/mm/hugepages"),
-        gpus=_gpus() if root == Path("/") else (),
+        numa_nodes=_numa_nodes(root / "sys/devices/system/node/online"),
+        gpus=_gpus(root) if root == Path("/") else (),
         directories={path: _directory(path, root) for path in directories},
     )
 
@@ -104,17 +107,24 @@ def _cpus(root: Path) -> int:
         return len(os.sched_getaffinity(0))
     for line in (root / "proc/self/status").read_text().splitlines():
         if line.startswith("Cpus_allowed_list:"):
-            return _count_list(line.partition(":")[2])
+            return len(_list(line.partition(":")[2]))
     return 1
 
 
-def _count_list(text: str) -> int:
-    """`0-3,8` -> 5, the kernel's way to write a set of numbers."""
-    count = 0
+def _numa_nodes(path: Path) -> tuple[int, ...]:
+    try:
+        return tuple(_list(path.read_text()))
+    except (OSError, ValueError):
+        return ()
+
+
+def _list(text: str) -> list[int]:
+    """`0-3,8` -> [0, 1, 2, 3, 8], the kernel's way to write a set of numbers."""
+    numbers: list[int] = []
     for part in text.strip().split(","):
         first, _, last = part.partition("-")
-        count += int(last or first) - int(first) + 1
-    return count
+        numbers += range(int(first), int(last or first) + 1)
+    return numbers
 
 
 def _hugepages(folder: Path) -> dict[int, int]:
@@ -129,7 +139,7 @@ def _hugepages(folder: Path) -> dict[int, int]:
     return found
 
 
-def _gpus() -> tuple[Gpu, ...]:
+def _gpus(root: Path) -> tuple[Gpu, ...]:
     """GPUs through NVML; none if it is not installed or finds no driver."""
     try:
         import pynvml
@@ -143,14 +153,28 @@ def _gpus() -> tuple[Gpu, ...]:
         handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
         memories = [pynvml.nvmlDeviceGetMemoryInfo(handle) for handle in handles]
         names = [pynvml.nvmlDeviceGetName(handle) for handle in handles]
+        places = [pynvml.nvmlDeviceGetPciInfo(handle).busId for handle in handles]
         return tuple(
-            Gpu(str(name), int(memory.total), int(memory.free))
-            for name, memory in zip(names, memories, strict=True)
+            Gpu(str(name), int(memory.total), int(memory.free), _node_of(root, place))
+            for name, memory, place in zip(names, memories, places, strict=True)
         )
     except pynvml.NVMLError:
         return ()
     finally:
         pynvml.nvmlShutdown()
+
+
+def _node_of(root: Path, bus_id: str | bytes) -> int | None:
+    """The NUMA node of a PCI device; NVML writes `00000000:3B:00.0` what sysfs has as
+    `0000:3b:00.0`. Without nodes the kernel says -1."""
+    text = bus_id.decode() if isinstance(bus_id, bytes) else bus_id
+    domain, _, rest = text.lower().partition(":")
+    try:
+        device = f"{int(domain, 16):04x}:{rest}"
+        node = int((root / "sys/bus/pci/devices" / device / "numa_node").read_text())
+    except (OSError, ValueError):
+        return None
+    return node if node >= 0 else None
 
 
 def nearest_folder(path: Path) -> Path:

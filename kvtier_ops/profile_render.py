@@ -32,7 +32,9 @@ def resolve(profile: Profile, plan: Plan) -> Profile:
             "tiers": tiers.model_copy(
                 update={
                     "l1": tiers.l1.model_copy(update={"size": Size(plan.l1.bytes)}),
-                    "l2": tiers.l2.model_copy(update={"size": Size(plan.l2.bytes)}),
+                    "l2": tiers.l2.model_copy(
+                        update={"size": Size(plan.l2.bytes), "numa": plan.numa_nodes}
+                    ),
                     "l3": tiers.l3.model_copy(update={"size": Size(plan.l3.bytes)}),
                 }
             ),

@@ -34,6 +34,7 @@ from kvtier_ops.fields import (
     LimitField,
     ModelField,
     NameField,
+    NumaField,
     PathField,
     SecretFileField,
     SizeField,
@@ -119,11 +120,7 @@ class Engine(Section):
         examples=[8192],
     )
     max_running: int = Field(
-        default=64,
-        ge=1,
-        le=4096,
-        description="Sequences computed at the same time.",
-        examples=[16],
+        default=64, ge=1, le=4096, description="Sequences computed at the same time.", examples=[16]
     )
     max_queued: int = Field(
         default=256,
@@ -180,6 +177,12 @@ class L2(Section):
         description="Pages that back the arena. `2MiB` and `1GiB` must have been reserved on "
         "the host; `transparent` needs nothing.",
         examples=["2MiB"],
+    )
+    numa: NumaField = Field(
+        default=AUTO,
+        description="NUMA node of each rank's part of L2, as a list; `none`: any; `auto`: that of "
+        "the rank's GPU, on a host with several nodes.",
+        examples=[[0, 1]],
     )
 
 

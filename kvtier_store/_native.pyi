@@ -71,10 +71,22 @@ class Arena:
         """All slots of one part, writable, `slots * part_stride` bytes, without a copy."""
     def pieces(self, slot: int) -> list[tuple[int, int]]:
         """(address, length) of each part of a slot, in order: a page for Store.submit_*."""
-    def prefault(self, threads: int = 2) -> None:
-        """Starts populating the memory in background threads; returns at once."""
+    def prefault(self, threads: int = 2, slots: int | None = None) -> None:
+        """Populates the slot table and the memory behind the first `slots` slots (None: all) in
+        background threads; returns at once. Called again, it goes on with what is missing, after
+        an error as well; it never takes memory back."""
+    def release(self, first_slot: int) -> None:
+        """Gives the memory behind `first_slot` and all slots after it back to the system, in
+        whole pages of the backing: one that a slot before shares stays. A prefault under way
+        stops short of it. Raises ArenaError if one of the slots is published. Their bytes are
+        gone: `prefault` brings memory back, zeroed. Memory that a device has page-locked must be
+        unregistered before, or the device goes on with the old pages."""
     @property
-    def populated_bytes(self) -> int: ...
+    def populated_bytes(self) -> int:
+        """Bytes that `prefault` has populated so far and `release` has not given back."""
+    @property
+    def target_bytes(self) -> int:
+        """What `populated_bytes` comes to: 0 before the first `prefault`."""
     @property
     def prefault_error(self) -> str | None:
         """Why prefaulting stopped early (no memory), if it did; `populated_bytes` stays short."""

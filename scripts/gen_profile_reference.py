@@ -70,6 +70,8 @@ def bounds(schema: dict[str, Any]) -> str:
         return ", ".join(f"`{choice}`" for choice in schema["enum"])
     if "const" in schema:
         return f"`{schema['const']}`"
+    if "anyOf" in schema and schema["anyOf"][0]["type"] == "array":
+        return "a list of numbers, `auto` or `none`"
     if "anyOf" in schema:
         return "a whole number above 0, or `auto`"
     if schema["type"] == "string":

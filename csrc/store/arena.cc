@@ -80,7 +80,9 @@ Arena::Arena(std::shared_ptr<SharedMapping> mapping, const ArenaHeader& header, 
     : header_(header),
       adopted_(adopted),
       backing_(mapping->backing()),
-      mapping_(std::move(mapping)) {}
+      mapping_(std::move(mapping)),
+      prefault_(std::make_shared<Prefault>(
+          mapping_, ExtentsOf(header_, header_.geometry.slots, header_.alignment))) {}
 
 Arena::~Arena() { Close(); }
 
@@ -226,15 +228,52 @@ std::vector<ArenaEntry> Arena::Entries() const {
   return entries;
 }
 
-void Arena::StartPrefault(int threads) {
+std::vector<std::size_t> Arena::BytesUpTo(std::uint64_t slots) const {
+  if (slots > header_.geometry.slots) {
+    throw ArenaError("the arena has " + std::to_string(header_.geometry.slots) + " slots, not " +
+                     std::to_string(slots));
+  }
+  // An arena that was formatted for smaller pages than it has now is cut at those.
+  const std::size_t page_bytes =
+      std::min<std::size_t>(BackingAlignment(backing_), header_.alignment);
+  std::vector<std::size_t> bytes;
+  for (const Extent& extent : ExtentsOf(header_, slots, page_bytes)) bytes.push_back(extent.bytes);
+  return bytes;
+}
+
+void Arena::StartPrefault(int threads, std::optional<std::uint64_t> slots) {
+  const auto wanted = BytesUpTo(slots.value_or(header_.geometry.slots));
+  Prefaulting()->Grow(wanted, threads);
+}
+
+void Arena::Release(std::uint64_t first_slot) {
+  const auto kept = BytesUpTo(first_slot);
   const auto mapping = Mapping();
+  for (std::uint64_t i = first_slot; i < header_.geometry.slots; ++i) {
+    if (SlotAt(*mapping, i).state.load(std::memory_order_acquire) == ArenaSlot::kEmpty) continue;
+    throw ArenaError("slot " + std::to_string(i) +
+                     " is published: retract it before its memory is released");
+  }
+  if (const int error = Prefaulting()->Shrink(kept)) {
+    throw ArenaError("cannot release the arena's memory from slot " + std::to_string(first_slot) +
+                     " on: " + ErrnoText(error));
+  }
+}
+
+std::shared_ptr<Prefault> Arena::Prefaulting() const {
   const std::lock_guard lock(mutex_);
-  if (!prefault_) prefault_ = std::make_unique<Prefault>(mapping, threads);
+  if (!prefault_) throw ArenaError("the arena is closed");
+  return prefault_;
 }
 
 std::size_t Arena::populated_bytes() const {
   const std::lock_guard lock(mutex_);
   return prefault_ ? prefault_->populated_bytes() : 0;
+}
+
+std::size_t Arena::target_bytes() const {
+  const std::lock_guard lock(mutex_);
+  return prefault_ ? prefault_->wanted_bytes() : 0;
 }
 
 std::optional<std::string> Arena::prefault_error() const {
@@ -243,7 +282,7 @@ std::optional<std::string> Arena::prefault_error() const {
 }
 
 void Arena::Close() {
-  std::unique_ptr<Prefault> prefault;
+  std::shared_ptr<Prefault> prefault;
   std::shared_ptr<SharedMapping> mapping;
   {
     const std::lock_guard lock(mutex_);

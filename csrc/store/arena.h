@@ -74,8 +74,15 @@ class Arena {
   // Published slots, oldest sequence first.
   std::vector<ArenaEntry> Entries() const;
 
-  void StartPrefault(int threads);
+  // Populates the slot table and the memory behind the first `slots` slots (none: all) in
+  // background threads. More than once: goes on with what is missing, never takes back.
+  void StartPrefault(int threads, std::optional<std::uint64_t> slots = std::nullopt);
+  // Gives the memory behind `first_slot` and all slots after it back to the system, in whole
+  // pages of the backing. Throws ArenaError if one of them is published.
+  void Release(std::uint64_t first_slot);
+  // What prefaulting has populated, and what that comes to when it is over.
   std::size_t populated_bytes() const;
+  std::size_t target_bytes() const;
   std::optional<std::string> prefault_error() const;
 
   // Stops prefaulting and lets go of the memory. Every call but Close throws ArenaError after it.
@@ -85,11 +92,13 @@ class Arena {
   Arena(std::shared_ptr<SharedMapping> mapping, const ArenaHeader& header, bool adopted);
 
   std::shared_ptr<SharedMapping> Mapping() const;
+  std::shared_ptr<Prefault> Prefaulting() const;
   ArenaSlot& SlotAt(const SharedMapping& mapping, std::uint64_t slot) const;
   std::uint32_t PayloadChecksum(const SharedMapping& mapping, std::uint64_t slot) const;
   std::atomic<std::uint64_t>& NextSequence(const SharedMapping& mapping) const;
   void DropHalfWritten();
   void BindParts(const std::vector<int>& numa_nodes);
+  std::vector<std::size_t> BytesUpTo(std::uint64_t slots) const;
 
   const ArenaHeader header_;
   const bool adopted_;
@@ -97,7 +106,7 @@ class Arena {
   std::optional<std::string> numa_error_;
   mutable std::mutex mutex_;
   std::shared_ptr<SharedMapping> mapping_;  // guarded by mutex_; null once closed
-  std::unique_ptr<Prefault> prefault_;      // guarded by mutex_
+  std::shared_ptr<Prefault> prefault_;      // guarded by mutex_; null once closed
 };
 
 }  // namespace kvtier

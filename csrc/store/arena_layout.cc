@@ -1,5 +1,6 @@
 #include "arena_layout.h"
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 
@@ -52,6 +53,20 @@ ArenaHeader MakeArenaHeader(const ArenaGeometry& geometry, std::size_t alignment
   header.alignment = alignment;
   header.checksum = HeaderChecksum(header);
   return header;
+}
+
+std::vector<Extent> ExtentsOf(const ArenaHeader& header, std::uint64_t slots,
+                              std::size_t page_bytes) {
+  std::vector<Extent> extents{{0, header.parts_at}};
+  const std::size_t bytes =
+      slots == header.geometry.slots
+          ? header.part_span
+          : std::min<std::size_t>(header.part_span,
+                                  RoundUp(slots * header.part_stride, page_bytes));
+  for (std::uint64_t part = 0; part < header.geometry.parts; ++part) {
+    extents.push_back({header.parts_at + part * header.part_span, bytes});
+  }
+  return extents;
 }
 
 bool IsWholeHeader(const ArenaHeader& header, std::size_t file_bytes) {

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <span>
 #include <type_traits>
+#include <vector>
 
 #include "key.h"
 
@@ -71,6 +72,17 @@ ArenaHeader MakeArenaHeader(const ArenaGeometry& geometry, std::size_t alignment
 
 // True if `header` was written whole by this version and describes `file_bytes` or less.
 bool IsWholeHeader(const ArenaHeader& header, std::size_t file_bytes);
+
+// A run of an arena's bytes.
+struct Extent {
+  std::size_t begin;
+  std::size_t bytes;
+};
+
+// Where the first `slots` slots lie, in whole pages of `page_bytes`: header and table, then the
+// beginning of each part.
+std::vector<Extent> ExtentsOf(const ArenaHeader& header, std::uint64_t slots,
+                              std::size_t page_bytes);
 
 // Throws ArenaError unless `name_space` has 1 to kNamespaceBytesMax bytes.
 ArenaGeometry MakeArenaGeometry(std::uint64_t slots, std::uint64_t parts, std::uint64_t part_bytes,

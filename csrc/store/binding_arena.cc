@@ -71,8 +71,11 @@ void BindArenaClass(py::module_& module) {
       .def("part_view", &PartView, py::arg("part"))
       .def("pieces",
            [](const Arena& arena, std::uint64_t slot) { return FromPieces(arena.Pieces(slot)); })
-      .def("prefault", &Arena::StartPrefault, py::arg("threads") = 2, Released())
+      .def("prefault", &Arena::StartPrefault, py::arg("threads") = 2, py::arg("slots") = py::none(),
+           Released())
+      .def("release", &Arena::Release, py::arg("first_slot"), Released())
       .def_property_readonly("populated_bytes", &Arena::populated_bytes)
+      .def_property_readonly("target_bytes", &Arena::target_bytes)
       .def_property_readonly("prefault_error", &Arena::prefault_error)
       .def_property_readonly("mapped_bytes", &Arena::mapped_bytes)
       .def(

@@ -127,6 +127,10 @@ int SharedMapping::Populate(std::size_t offset, std::size_t bytes) const {
   return 0;
 }
 
+int SharedMapping::Release(std::size_t offset, std::size_t bytes) const {
+  return kvtier::Release(fd_, offset, bytes);
+}
+
 std::size_t MemoryPageBytes(int fd) {
   (void)StatusOf(fd);
   const std::size_t huge_page_bytes = HugePageBytes(fd);

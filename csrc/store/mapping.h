@@ -36,6 +36,10 @@ class SharedMapping {
   // the OOM killer at some later touch.
   int Populate(std::size_t offset, std::size_t bytes) const;
 
+  // Gives the memory of a range back to the system: an errno value, or 0. The range stays mapped
+  // and reads as zeroes.
+  int Release(std::size_t offset, std::size_t bytes) const;
+
  private:
   void MakeHuge();
 

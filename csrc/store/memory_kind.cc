@@ -77,6 +77,14 @@ int Populate(std::byte* begin, std::size_t bytes, int fd, std::size_t offset) {
   return 0;
 }
 
+int Release(int fd, std::size_t offset, std::size_t bytes) {
+  constexpr int kMode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+  while (::fallocate(fd, kMode, static_cast<off_t>(offset), static_cast<off_t>(bytes)) != 0) {
+    if (errno != EINTR) return errno;
+  }
+  return 0;
+}
+
 #else
 
 std::size_t HugePageBytes(int) { return 0; }
@@ -98,6 +106,8 @@ int Populate(std::byte* begin, std::size_t bytes, int, std::size_t) {
   }
   return 0;
 }
+
+int Release(int, std::size_t, std::size_t) { return ENOTSUP; }
 
 #endif
 

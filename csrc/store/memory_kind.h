@@ -25,4 +25,7 @@ int BindToNode(std::byte* begin, std::size_t bytes, int node);
 // Allocates the pages of a range of the mapping of `fd` that begins there at `offset`.
 int Populate(std::byte* begin, std::size_t bytes, int fd, std::size_t offset);
 
+// Gives the memory of a range of `fd` back to the system; what is read there next is zero.
+int Release(int fd, std::size_t offset, std::size_t bytes);
+
 }  // namespace kvtier

@@ -77,6 +77,9 @@ class L2Config(Section):
         default=None,
         description="memfd that holds the arena, inherited from the launcher; none: make one.",
     )
+    numa_nodes: tuple[NotNegative, ...] = Field(
+        default=(), description="Node that each rank's part is bound to; none: any."
+    )
 
 
 class L3Directory(Section):
@@ -215,6 +218,12 @@ class EngineConfig(Section):
             raise ValueError(
                 f"max_step_tokens={scheduler.max_step_tokens} is below "
                 f"max_running={scheduler.max_running}: each running request needs a token a step"
+            )
+        nodes, ranks = cache.l2.numa_nodes, self.parallel.tensor_parallel
+        if nodes and len(nodes) != ranks:
+            raise ValueError(
+                f"cache.l2.numa_nodes has {len(nodes)} nodes for {ranks} ranks: give each rank "
+                "one, or none at all"
             )
         if cache.geometry.kv_heads % self.parallel.tensor_parallel:
             raise ValueError(

@@ -11,6 +11,7 @@ from kvtier_ops.model_facts import ModelFacts
 from kvtier_ops.model_registry import REGISTERED
 from kvtier_ops.plan.disk import plan_disk
 from kvtier_ops.plan.memory import check_ranks, plan_memory, round_up
+from kvtier_ops.plan.numa import plan_numa
 from kvtier_ops.plan.types import Plan, TierPlan
 from kvtier_ops.plan.warnings import find_warnings
 from kvtier_ops.profile_schema import Profile
@@ -26,6 +27,7 @@ def make_plan(profile: Profile, host: Host, model: ModelFacts) -> Plan:
     check_ranks(profile, model)
     device = _device(profile, host)
     cache = plan_memory(profile, host, model, device)
+    numa_nodes = plan_numa(profile, host, device)
     context, context_reason = _context(profile, model, cache.l1)
     threads, threads_reason = _threads(profile, host)
     page_bytes = model.geometry.page_bytes(profile.tiers.page_tokens)
@@ -46,13 +48,20 @@ def make_plan(profile: Profile, host: Host, model: ModelFacts) -> Plan:
         max_context_tokens=context,
         context_reason=context_reason,
         l1=cache.l1,
-        l2=cache.l2,
+        l2=_with_nodes(cache.l2, numa_nodes),
         l3=l3,
+        numa_nodes=numa_nodes,
         disks=disks,
         memories=cache.memories,
         warnings=(),
     )
     return replace(plan, warnings=find_warnings(plan, host))
+
+
+def _with_nodes(l2: TierPlan, nodes: tuple[int, ...]) -> TierPlan:
+    if not l2.pages or not nodes:
+        return l2
+    return replace(l2, reason=f"{l2.reason}; NUMA nodes {', '.join(map(str, nodes))}, by rank")
 
 
 def _device(profile: Profile, host: Host) -> str:

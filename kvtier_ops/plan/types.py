@@ -91,6 +91,7 @@ class Plan:
     l1: TierPlan
     l2: TierPlan
     l3: TierPlan
+    numa_nodes: tuple[int, ...]  # of each rank's part of L2; none: any
     disks: tuple[DiskPlan, ...]
     memories: tuple[MemoryPlan, ...]
     warnings: tuple[Warning_, ...]
@@ -165,6 +166,7 @@ class Plan:
                 eviction=tiers.l2.eviction,
                 hugepages=tiers.l2.hugepages,
                 arena_fd=arena_fd,
+                numa_nodes=self.numa_nodes,
             ),
             l3=L3Config(
                 directories=disks,
@@ -198,6 +200,7 @@ class Plan:
             "threads": {"value": self.threads, "reason": self.threads_reason},
             "max_context_tokens": {"value": self.max_context_tokens, "reason": self.context_reason},
             "page": {"tokens": self.profile.tiers.page_tokens, "bytes": self.page_bytes},
+            "numa_nodes": list(self.numa_nodes),
             "tiers": {tier.name: asdict(tier) for tier in self.tiers},
             "disks": [{**asdict(disk), "path": str(disk.path)} for disk in self.disks],
             "memory": [

@@ -71,6 +71,19 @@ def test_all_mistakes_at_once_in_the_order_of_the_file(home: Path) -> None:
         ("version: 1\nserver: {port: }\n", "`server.port`: has no value"),
         ("version: 1\nserver: {port: 70000}\n", "must be at most 65535, not `70000`"),
         ("version: 1\nserver: {drain_s: .nan}\n", "must be a number"),
+        (
+            "version: 1\ntiers: {l2: {numa: all}}\n",
+            "`tiers.l2.numa`: write `auto`, `none` or a list of NUMA nodes, one for each rank, not "
+            "`all`",
+        ),
+        (
+            "version: 1\ntiers: {l2: {numa: []}}\n",
+            "a list of NUMA nodes, one for each rank, not `[]`",
+        ),
+        ("version: 1\ntiers: {l2: {numa: {a: 1}}}\n", "one for each rank, not `a section`"),
+        ("version: 1\ntiers: {l2: {numa: [0, -1]}}\n", "a number from 0 to 1023, not `-1`"),
+        ("version: 1\ntiers: {l2: {numa: [1024]}}\n", "a number from 0 to 1023, not `1024`"),
+        ("version: 1\ntiers: {l2: {numa: [[1]]}}\n", "a number from 0 to 1023, not `['1']`"),
         ("version: 1\nserver: {drain_s: nan}\n", "must be a number"),
         ("version: 1\ntiers: {prefix_reuse: maybe}\n", "must be `true` or `false`"),
         ("version: 1\ntiers: {l3: {directories: [$NOPE/x]}}\n", "has no `NOPE`"),
@@ -194,3 +207,14 @@ def test_any_text_is_a_profile_or_sentences(home: Path, text: str) -> None:
 def test_any_override_is_taken_or_refused(home: Path, field: str, value: str) -> None:
     error = caught(ProfileError, lambda: load(home, "version: 1\n", f"{field}={value}"))
     assert error is None or str(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("auto", AUTO), ("none", ()), ("[0, 1]", (0, 1)), ('["3"]', (3,))]
+)
+def test_numa_nodes(home: Path, text: str, value: object) -> None:
+    profile = load(home, f"version: 1\ntiers: {{l2: {{numa: {text}}}}}\n").profile
+    assert profile.tiers.l2.numa == value
+    again = load(home, profile_as_yaml(profile)).profile
+    assert again.tiers.l2.numa == value
+    assert load(home, "version: 1\n", f"tiers.l2.numa={text}").profile.tiers.l2.numa == value

@@ -5,6 +5,7 @@
 
 #include <catch2/catch.hpp>
 #include <cstring>
+#include <thread>
 
 #include "error.h"
 #include "store_harness.h"
@@ -119,6 +120,74 @@ TEST_CASE("memory outlives the arena while a view of it lives") {
 TEST_CASE("prefaulting populates everything") {
   Memfd memory;
   const auto arena = Arena::Open(memory.fd, Options(2000));
+  arena->StartPrefault(2);
+  CHECK(Eventually([&] { return arena->populated_bytes() == arena->mapped_bytes(); }));
+  CHECK_FALSE(arena->prefault_error());
+}
+
+bool IsFilled(const Arena& arena, std::uint64_t slot, int value) {
+  for (const Piece& piece : arena.Pieces(slot)) {
+    for (std::size_t i = 0; i < piece.bytes; ++i) {
+      if (piece.data[i] != static_cast<std::byte>(value)) return false;
+    }
+  }
+  return true;
+}
+
+TEST_CASE("memory is given back and comes back as zeroes") {
+  Memfd memory;
+  const auto arena = Arena::Open(memory.fd, Options(2000));
+  const auto is_populated = [&] { return arena->populated_bytes() == arena->target_bytes(); };
+  arena->StartPrefault(2, 100);
+  REQUIRE(Eventually(is_populated));
+  const std::size_t few = arena->populated_bytes();
+  CHECK(few < arena->mapped_bytes() / 10);
+  arena->StartPrefault(1);
+  arena->StartPrefault(1, 50);
+  CHECK(arena->target_bytes() == arena->mapped_bytes());
+  REQUIRE(Eventually(is_populated));
+  for (std::uint64_t slot = 0; slot < 2000; ++slot) Fill(*arena, slot, 1);
+  arena->Publish(99, MakeKey(99), Key{});
+  CHECK_THROWS_AS(arena->Release(99), ArenaError);
+  CHECK(arena->target_bytes() == arena->mapped_bytes());
+  arena->Release(100);
+  CHECK(arena->populated_bytes() == few);
+  CHECK(arena->target_bytes() == few);
+  CHECK(arena->Verify(99));
+  CHECK(IsFilled(*arena, 0, 1));
+  arena->StartPrefault(2);
+  REQUIRE(Eventually(is_populated));
+  CHECK(arena->populated_bytes() == arena->mapped_bytes());
+  CHECK(IsFilled(*arena, 100, 0));
+  CHECK(IsFilled(*arena, 1999, 0));
+}
+
+TEST_CASE("slots in use are not disturbed by memory that comes and goes") {
+  Memfd memory;
+  ArenaOptions options = Options(3000);
+  const std::byte name{'n'};
+  options.geometry = MakeArenaGeometry(3000, 3, 60000, {&name, 1});  // several chunks a part
+  const auto arena = Arena::Open(memory.fd, options);
+  for (std::uint64_t slot = 0; slot < 7; ++slot) {
+    Fill(*arena, slot, static_cast<int>(slot) + 1);
+    arena->Publish(slot, MakeKey(slot), Key{});
+  }
+  std::atomic<bool> stop{false};
+  std::atomic<bool> all_well{true};
+  std::thread reader([&] {
+    while (!stop) {
+      for (std::uint64_t slot = 0; slot < 7; ++slot) {
+        if (!arena->Verify(slot)) all_well = false;
+      }
+    }
+  });
+  for (int round = 0; round < 20; ++round) {
+    arena->StartPrefault(1 + round % 3, 3000 - 100 * (round % 5));
+    arena->Release(7 + 500 * (round % 3));
+  }
+  stop = true;
+  reader.join();
+  CHECK(all_well);
   arena->StartPrefault(2);
   CHECK(Eventually([&] { return arena->populated_bytes() == arena->mapped_bytes(); }));
   CHECK_FALSE(arena->prefault_error());

@@ -20,12 +20,13 @@ from kvtier_engine.config import EngineConfig, load_config
 from kvtier_engine.core.connection import Connection
 from kvtier_engine.core.disk import DiskOpener, DiskUnavailable
 from kvtier_engine.core.engine import Engine
+from kvtier_engine.core.host_memory import HostMemory, open_arena
 from kvtier_engine.core.loading import load_runner
 from kvtier_engine.core.loop import Loop
 from kvtier_engine.core.rank_set import RankDied, RankSet
 from kvtier_engine.core.scheduler import Scheduler
 from kvtier_engine.core.tier_changes import TierChanges
-from kvtier_engine.core.tiers import HostMemory, open_arena, open_host
+from kvtier_engine.core.tiers import open_host
 from kvtier_engine.core.warmup import warm_up
 from kvtier_engine.kv.keys import namespace
 from kvtier_engine.kv.manager import KvManager
@@ -55,6 +56,7 @@ class Start:
         self._config = config
         self._config_file = config_file
         self._connection = connection
+        self.memory: HostMemory | None = None
 
     def build(self, context: zmq.Context[zmq.Socket[bytes]]) -> tuple[Engine, RankSet, TierChanges]:
         """Raises ModelError or RankDied: without a model there is nothing to serve."""
@@ -63,11 +65,11 @@ class Start:
         folder = model_folder(config.model.path)
         spec = read_spec(folder)
         space = namespace(config, model_fingerprint(folder, workers=config.model.load_workers))
-        memory = open_arena(config, space)
+        memory = self.memory = open_arena(config, space)
         ranks = RankSet(context, config.run_dir, config.parallel.tensor_parallel)
-        ranks.start(self._config_file, memory.fd if memory else None)
-        arena = memory.arena if memory else None
-        ranks.ready(load_runner(config, 0, arena, self._loading(arena)))
+        arena, fd, slots = (memory.arena, memory.fd, memory.slots_in_use) if memory else (None,) * 3
+        ranks.start(self._config_file, fd, slots)
+        ranks.ready(load_runner(config, 0, arena, slots, self._loading(arena)))
         opener = DiskOpener(config, space)
         manager = self._open_cache(memory, opener)
         tokens, took_s = warm_up(ranks, config, self._progress("warmup"))
@@ -114,7 +116,7 @@ class Start:
         def report(done: int, total: int) -> None:
             model(done, total)
             if arena is not None:
-                l2(arena.populated_bytes, arena.mapped_bytes)
+                l2(arena.populated_bytes, arena.target_bytes)
 
         return report
 
@@ -150,9 +152,10 @@ def main() -> int:
     context = zmq.Context()
     connection = Connection(context, args.socket)
     try:
-        engine, ranks, changes = Start(config, args.config, connection).build(context)
+        start = Start(config, args.config, connection)
+        engine, ranks, changes = start.build(context)
         connection.send(Progress("ready", 1, 1, ready=True))
-        loop = Loop(connection, engine, ranks, changes)
+        loop = Loop(connection, engine, ranks, changes, start.memory)
         signal.signal(signal.SIGTERM, lambda signum, frame: loop.stop())
         is_clean = loop.run()
         ranks.close()

@@ -13,11 +13,15 @@ from kvtier_store import Arena
 
 
 def load_runner(
-    config: EngineConfig, rank: int, arena: Arena | None, progress: Callable[[int, int], None]
+    config: EngineConfig,
+    rank: int,
+    arena: Arena | None,
+    slots_in_use: int | None,
+    progress: Callable[[int, int], None],
 ) -> Runner:
     """Meets the other ranks and loads this one's part of the model. Raises ModelError."""
     spec = read_spec(model_folder(config.model.path))
     group = RankGroup.join(rank, config.parallel.tensor_parallel, config.run_dir, config.device)
-    runner = Runner(config, spec, group, arena)
+    runner = Runner(config, spec, group, arena, slots_in_use)
     runner.load(progress)
     return runner

@@ -11,6 +11,7 @@ from kvtier_engine.core.connection import Connection
 from kvtier_engine.core.control import ControlDesk
 from kvtier_engine.core.disk_watch import DiskWatch
 from kvtier_engine.core.engine import Engine
+from kvtier_engine.core.host_memory import HostMemory
 from kvtier_engine.core.rank_set import RankSet
 from kvtier_engine.core.stats import collect
 from kvtier_engine.core.tier_changes import TierChanges
@@ -40,9 +41,15 @@ class Loop:
     bookkeeping_errors = 0  # a page lost or counted twice: a bug of ours
 
     def __init__(
-        self, connection: Connection, engine: Engine, ranks: RankSet, changes: TierChanges
+        self,
+        connection: Connection,
+        engine: Engine,
+        ranks: RankSet,
+        changes: TierChanges,
+        memory: HostMemory | None = None,
     ) -> None:
         self._connection = connection
+        self._memory = memory
         self._engine = engine
         self._ranks = ranks
         self._stopping = False
@@ -115,6 +122,8 @@ class Loop:
             self._stats_due = now + STATS_INTERVAL_S
             self._ranks.check_alive()
             self._send_stats()
+            if self._memory is not None:
+                self._memory.look()
             if self._engine.manager.disk is not None:
                 self._disk_watch.look(self._engine.manager.disk.stats())
         if fell_quiet and now >= self._check_due:
@@ -124,6 +133,8 @@ class Loop:
     def _send_stats(self) -> None:
         stats = collect(self._engine.scheduler, self._engine.manager)
         stats.counters["bookkeeping_errors_total"] = self.bookkeeping_errors
+        if self._memory is not None:
+            stats.gauges.update(self._memory.gauges())
         self._connection.send(stats)
 
     def _reply(self, reply: ControlReply) -> None:

@@ -1,5 +1,5 @@
 """A rank above 0: `python -P -m kvtier_engine.core.rank --config F --rank R --parent-pid P
-[--arena-fd N]`."""
+[--arena-fd N --slots-in-use N]`."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--rank", type=int, required=True)
     parser.add_argument("--arena-fd", type=int)
+    parser.add_argument("--slots-in-use", type=int)
     parser.add_argument("--parent-pid", type=int, required=True)
     args = parser.parse_args()
     die_with_parent(args.parent_pid)
@@ -46,9 +47,10 @@ def main() -> None:
         reports.send(msgspec.msgpack.encode(RankReport(args.rank, number)))
 
     arena = None if args.arena_fd is None else Arena.attach(args.arena_fd)
-    runner = load_runner(config, args.rank, arena, lambda done, total: None)
+    runner = load_runner(config, args.rank, arena, args.slots_in_use, lambda done, total: None)
     report(LOADED)
     serve_steps(receive, report, runner)
+    runner.close()
 
 
 if __name__ == "__main__":

@@ -65,7 +65,9 @@ class RankSet:
             self._steps[rank] = socket
             self._offloads_done[rank] = 0
 
-    def start(self, config_file: Path, arena_fd: int | None) -> None:
+    def start(
+        self, config_file: Path, arena_fd: int | None = None, slots_in_use: int | None = None
+    ) -> None:
         """Starts the processes of ranks 1 and up; they load while rank 0 does."""
         for rank in self._steps:
             command = [sys.executable, "-P", "-m", "kvtier_engine.core.rank"]
@@ -73,6 +75,8 @@ class RankSet:
             command += ["--parent-pid", str(os.getpid())]
             if arena_fd is not None:
                 command += ["--arena-fd", str(arena_fd)]
+            if slots_in_use is not None:
+                command += ["--slots-in-use", str(slots_in_use)]
             fds = () if arena_fd is None else (arena_fd,)
             self._processes[rank] = subprocess.Popen(command, pass_fds=fds)
 
@@ -113,6 +117,8 @@ class RankSet:
         for socket in self._steps.values():
             with suppress(zmq.Again):  # it has gone already
                 socket.send(b"", zmq.NOBLOCK)
+        if self._runner is not None:
+            self._runner.close()
         for rank, process in self._processes.items():
             try:
                 process.wait(timeout=10)

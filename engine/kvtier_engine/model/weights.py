@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -54,6 +55,16 @@ def weight_files(folder: Path) -> list[Path]:
         if not path.is_file():
             raise ModelError(f"{path} is missing, though {_INDEX} names it", "download it again")
     return files
+
+
+def count_parameters(folder: Path) -> int:
+    """Numbers in all tensors of the folder. Raises ModelError, SafetensorError."""
+    count = 0
+    for path in weight_files(folder):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 (no mapping: it has no __iter__)
+                count += math.prod(file.get_slice(name).get_shape())
+    return count
 
 
 def load_weights(

@@ -33,13 +33,17 @@ class Copier(Protocol):
         every step, with or without copies."""
 
     def resize(self, slots: int) -> None:
-        """Only the first `slots` slots have memory from now on; no copy of others is under way."""
+        """Only the first `slots` slots have memory from now on; no copy of others is under way.
+        Raises RuntimeError if a device holds on to the others' memory."""
 
     def offloads_done(self) -> int:
         """The highest step up to which every offload is complete; 0 before the first."""
 
     def wait(self) -> None:
         """Returns when every offload started so far is complete."""
+
+    def close(self) -> None:
+        """Lets go of L2. No other call comes after it."""
 
 
 def host_slots(arena: HostPages, part: int, page_bytes: int) -> torch.Tensor:

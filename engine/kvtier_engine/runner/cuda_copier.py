@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
 
 import torch
 
+from kvtier_engine.runner.page_locks import PageLocks, SlotMemory
 from kvtier_engine.runner.step import Copy
-
-logger = logging.getLogger(__name__)
-
-# Registered in pieces: a driver may refuse one huge registration, and what was registered
-# before the refusal still copies at full speed.
-_REGISTER_BYTES = 1 << 30
 
 
 class CudaCopier:
     """L1 in device memory. Restores and offloads share one side stream, so a restore into a
     page comes after the offload out of it, and neither holds up the computing stream more
-    than the order of the data demands.
+    than the order of the data demands. L2 is page-locked in the background (PageLocks): the engine
+    serves meanwhile, with slower copies of slots whose turn has not come.
     """
 
-    def __init__(self, pages: torch.Tensor, slots: torch.Tensor | None) -> None:
-        """`pages` [pages, bytes] uint8 is L1, `slots` [slots, bytes] uint8 L2 (None: no L2)."""
+    def __init__(
+        self, pages: torch.Tensor, slots: torch.Tensor | None, slots_in_use: int | None = None
+    ) -> None:
+        """`pages` [pages, bytes] uint8 is L1, `slots` [slots, bytes] uint8 L2 (None: no L2), of
+        which the first `slots_in_use` (None: all) have memory, or will."""
         self.pages = pages
         self.slots = slots
         self.stream = torch.cuda.Stream(pages.device)  # type: ignore[no-untyped-call]
         self.pending: deque[tuple[int, torch.cuda.Event]] = deque()
         self.restored: torch.cuda.Event | None = None
         self.last_step = 0
-        self.is_pinned = slots is not None and _pin(slots)
+        self.locks = None if slots is None else _locks(slots, pages.device)
+        if slots is not None:
+            self.resize(slots.shape[0] if slots_in_use is None else slots_in_use)
 
     def restore(self, copies: Sequence[Copy]) -> None:
         if not copies:
@@ -75,25 +74,21 @@ class CudaCopier:
     def wait(self) -> None:
         self.stream.synchronize()
 
+    def resize(self, slots: int) -> None:
+        """The first `slots` slots are in use from now on, and page-locked in time. When this
+        returns, the device has let go of the others, and their memory may be released. Raises
+        RuntimeError if the driver does not do so."""
+        self.wait()
+        if self.locks is not None:
+            self.locks.cover(slots)
 
-def _pin(slots: torch.Tensor) -> bool:
-    """Page-locks the arena for the device's copy engine; without it copies are slower and
-    hold up the caller, never wrong. Stops at the first refusal (a memlock limit, say)."""
+    def close(self) -> None:
+        self.wait()
+        if self.locks is not None:
+            self.locks.close()
+
+
+def _locks(slots: torch.Tensor, device: torch.device) -> PageLocks:
+    memory = SlotMemory(slots.data_ptr(), slots.shape[0], slots.stride(0))
     cudart = torch.cuda.cudart()  # type: ignore[no-untyped-call]
-    begin, end = slots.data_ptr(), slots.data_ptr() + slots.untyped_storage().nbytes()
-    for address in range(begin, end, _REGISTER_BYTES):
-        size = min(_REGISTER_BYTES, end - address)
-        status = int(cudart.cudaHostRegister(address, size, 0))
-        if status != 0:
-            # The refusal would be raised by the next kernel that torch launches.
-            with suppress(RuntimeError):
-                torch.ones(1, device="cuda")
-            logger.warning(
-                "the driver page-locked only %d of %d bytes of the L2 arena (CUDA error %d): "
-                "copies to and from it will be slower; raise the memlock limit (ulimit -l)",
-                address - begin,
-                end - begin,
-                status,
-            )
-            return False
-    return True
+    return PageLocks(cudart, memory, lambda: torch.cuda.set_device(device))

@@ -39,6 +39,9 @@ class HostCopier:
     def wait(self) -> None:
         pass
 
+    def close(self) -> None:
+        pass
+
 
 def _copy(to: torch.Tensor, source: torch.Tensor, pairs: list[tuple[int, int]]) -> None:
     """Rows, (row of `to`, row of `source`) each."""

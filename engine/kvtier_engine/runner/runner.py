@@ -41,11 +41,12 @@ class Runner:
         spec: ModelSpec,
         group: RankGroup,
         arena: HostPages | None = None,
+        slots_in_use: int | None = None,
     ) -> None:
         """Checks that the model can run as configured; allocates nothing yet.
 
-        `arena` is L2 (None: there is none), its part `group.rank` this rank's. Raises
-        ModelError.
+        `arena` is L2 (None: there is none), its part `group.rank` this rank's, of which the
+        first `slots_in_use` slots (None: all) may be used. Raises ModelError.
         """
         check_parallel(spec, group.size)
         _check_geometry(config, spec)
@@ -53,6 +54,7 @@ class Runner:
         self.spec = spec
         self.group = group
         self.arena = arena
+        self.slots_in_use = slots_in_use
         self.device = _device(config, group.rank)
         self.sampler = Sampler(spec.eos_ids)
 
@@ -104,6 +106,10 @@ class Runner:
         """Returns when every offload of the steps executed so far is complete."""
         self.copier.wait()
 
+    def close(self) -> None:
+        """Lets go of L2; nothing is executed any more."""
+        self.copier.close()
+
     def forward(self, chunks: Sequence[Chunk], rows: Sequence[int]) -> torch.Tensor | None:
         """Computes the chunks and returns the logits [len(rows), vocab] float32 of the tokens
         at `rows` of the batch (all chunks' tokens one after another); None above rank 0."""
@@ -151,7 +157,7 @@ class Runner:
         if self.device.type == "cuda":
             from kvtier_engine.runner.cuda_copier import CudaCopier
 
-            return CudaCopier(pages, slots)
+            return CudaCopier(pages, slots, self.slots_in_use)
         from kvtier_engine.runner.host_copier import HostCopier
 
         return HostCopier(pages, slots)

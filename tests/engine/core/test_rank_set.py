@@ -14,7 +14,9 @@ from kvtier_engine.core.rank_set import LOADED, RankDied, RankReport, RankSet, r
 from kvtier_engine.core.rank_set import steps_address as address_of_steps
 from kvtier_engine.runner.step import Step
 
-RUNNER = cast(Any, SimpleNamespace(execute=lambda step: [], offloads_done=lambda: 7))
+RUNNER = cast(
+    Any, SimpleNamespace(execute=lambda step: [], offloads_done=lambda: 7, close=lambda: None)
+)
 
 
 @pytest.fixture
