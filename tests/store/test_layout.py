@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ def neighbours(folder: Path, chains: Sequence[Sequence[int]]) -> float:
     pairs = [
         abs(slot_of[key(page)] - slot_of[key(parent)])
         for chain in chains
-        for parent, page in zip(chain, chain[1:], strict=False)
+        for parent, page in itertools.pairwise(chain)
         if key(page) in slot_of and key(parent) in slot_of
     ]
     return sum(distance == 1 for distance in pairs) / len(pairs)

@@ -49,9 +49,9 @@ class _Flight:
 class Prefetcher:
     """One flight per page, however many requests wait for it.
 
-    A request's pages are read from the last to the first, in batches that lie in chain order (and
-    so mostly on disk, where it has its pages side by side): the first ones may be computed
-    meanwhile (kv/meeting.py). Earlier requests go first.
+    A request's pages are read from the last to the first: the first ones may be computed meanwhile
+    (kv/meeting.py). As L2 evicts a chain from its tail, that is mostly the order in which they lie
+    on disk, side by side. Earlier requests go first.
 
     Requests pin at most half of L2, so that offloads find slots; a page in L2 that would need more
     is left unpinned (it may be evicted before the request is admitted), one on disk waits. Reads
@@ -64,7 +64,6 @@ class Prefetcher:
         self._clock = clock
         self._flights: dict[bytes, _Flight] = {}
         self._lookups: dict[Lookup, None] = {}  # in the order of their arrival
-        self._reads_left = 0  # that may be handed to the disk now
         self.pages_per_s: float | None = None  # of the disk, as last measured
 
     @property
@@ -77,23 +76,13 @@ class Prefetcher:
         return bool(self._lookups)
 
     @property
-    def _is_busy(self) -> bool:
-        """The disk has reads for a while: more are handed to it when half of them have ended, so
-        that there is a batch to put in order."""
-        return self._at_work > self._flights_max // 2
-
-    @property
-    def _at_work(self) -> int:
-        """Reads under way, without those that hang."""
-        if len(self._flights) <= AHEAD_PAGES[0] // 2:
-            return len(self._flights)
+    def _is_full(self) -> bool:
+        """The disk has as many reads as it may have. Those that hang do not count."""
+        if len(self._flights) < AHEAD_PAGES[0]:
+            return False
         now = self._clock()
-        return sum(now - flight.began <= STALL_S for flight in self._flights.values())
-
-    @property
-    def _flights_max(self) -> int:
-        least, most = AHEAD_PAGES
-        return max(least, min(most, int((self.pages_per_s or 0.0) * AHEAD_S)))
+        at_work = sum(now - flight.began <= STALL_S for flight in self._flights.values())
+        return at_work >= self._flights_max()
 
     def is_moving(self, key: bytes) -> bool:
         """The page is on its way from L3."""
@@ -139,15 +128,13 @@ class Prefetcher:
 
     def pump(self) -> None:
         """Asks the disk for what is wanted, as far as it is worth it now."""
-        self._reads_left = 0 if self._is_busy else self._flights_max - self._at_work
         for lookup in self._lookups:
             batch: list[bytes] = []
             end = 0 if lookup.from_front else -1
             while lookup.wanted and self._ask(lookup, lookup.wanted[end], batch):
                 lookup.wanted.pop(end)
             if batch and self.disk is not None:
-                in_order = batch if lookup.from_front else reversed(batch)
-                slots = [(key, self._flights[key].slot) for key in in_order]
+                slots = [(key, self._flights[key].slot) for key in batch]
                 self.disk.load([(key, slot, self._host.pieces(slot)) for key, slot in slots])
 
     def finish(self, loaded: Loaded) -> None:
@@ -171,7 +158,7 @@ class Prefetcher:
             self._leave(lookup)
         if lookup.pending:
             return False
-        return not lookup.wanted or not self._is_busy
+        return not lookup.wanted or not self._is_full
 
     def pause(self, lookup: Lookup) -> None:
         """The request waits for another one to compute what it needs: nothing is kept or read for
@@ -246,7 +233,7 @@ class Prefetcher:
         if key in self._flights:
             self._join(lookup, key)
             return True
-        if not self._reads_left or self._host.pinned >= self._slots_max:
+        if self._is_full or self._host.pinned >= self._slots_max:
             return False
         slot = self._host.reserve(key)
         if slot is None:
@@ -255,7 +242,6 @@ class Prefetcher:
         self._flights[key] = _Flight(slot, link, self._clock(), [lookup])
         self._wait(lookup, key)
         batch.append(key)
-        self._reads_left -= 1
         return True
 
     def _wait(self, lookup: Lookup, key: bytes) -> None:
@@ -266,6 +252,10 @@ class Prefetcher:
     @property
     def _slots_max(self) -> int:
         return max(1, self._host.slots // 2)
+
+    def _flights_max(self) -> int:
+        least, most = AHEAD_PAGES
+        return max(least, min(most, int((self.pages_per_s or 0.0) * AHEAD_S)))
 
     def _join(self, lookup: Lookup, key: bytes) -> None:
         """Waits with others for a page; not for one whose read hangs."""
