@@ -69,6 +69,39 @@ TEST_CASE("a slot whose bytes changed does not verify") {
   CHECK_FALSE(arena->Verify(4));
 }
 
+TEST_CASE("a page moves to an empty slot with its place in the order") {
+  Memfd memory;
+  auto arena = Arena::Open(memory.fd, Options());
+  for (const std::uint64_t slot : {6, 3}) {
+    Fill(*arena, slot, static_cast<int>(slot));
+    arena->Publish(slot, MakeKey(slot), MakeKey(slot + 100));
+  }
+  arena->Move(6, 0);
+  REQUIRE(arena->Entries().size() == 2);
+  CHECK(arena->Entries()[0].slot == 0);
+  CHECK(arena->Entries()[0].key == MakeKey(6));
+  CHECK(arena->Entries()[0].parent == MakeKey(106));
+  CHECK(arena->Verify(0));
+  CHECK_FALSE(arena->Verify(6));
+  for (const Piece& piece : arena->Pieces(0)) {
+    CHECK(piece.data[0] == std::byte{6});
+    CHECK(piece.data[piece.bytes - 1] == std::byte{6});
+  }
+  CHECK_THROWS_AS(arena->Move(6, 1), ArenaError);
+  CHECK_THROWS_AS(arena->Move(0, 3), ArenaError);
+  CHECK(arena->Verify(3));
+}
+
+TEST_CASE("bytes that changed do not verify after a move either") {
+  Memfd memory;
+  auto arena = Arena::Open(memory.fd, Options());
+  Fill(*arena, 5, 5);
+  arena->Publish(5, MakeKey(5), Key{});
+  arena->Pieces(5)[1].data[7] = std::byte{99};
+  arena->Move(5, 2);
+  CHECK_FALSE(arena->Verify(2));
+}
+
 TEST_CASE("another geometry or namespace formats the arena anew") {
   Memfd memory;
   (void)Arena::Open(memory.fd, Options())->Publish(1, MakeKey(1), Key{});

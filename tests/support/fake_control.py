@@ -17,6 +17,7 @@ from kvtier_engine.kv.save import SaveRules
 from kvtier_engine.messages import Command, Control, ControlReply
 from support.engine_process import wait_for
 from support.fake_engine import PAGE_TOKENS, FakeEngine, Sizes
+from support.fake_tiers import FakeArena
 
 
 class AtOnce(Background[Any]):
@@ -48,6 +49,17 @@ class FakeOpener:
         return OpenDisk(disk, SaveRules(self._engine.sizes.write))
 
 
+@dataclass
+class FakeMemory:
+    """The host's memory has room for all slots, unless the test says why not."""
+
+    arena: FakeArena | None
+    reason: str | None = None
+
+    def why_not(self, slots: int) -> str | None:
+        return self.reason
+
+
 def fake_config(sizes: Sizes) -> SimpleNamespace:
     """A page has one byte."""
     tokens = sizes.max_context_tokens or sizes.l1 * PAGE_TOKENS
@@ -68,9 +80,10 @@ class FakeControl:
     def __post_init__(self) -> None:
         engine = self.engine
         self.opener = FakeOpener(engine)
+        self.memory = FakeMemory(engine.arena)
         self.changes = TierChanges(
             engine.engine,
-            cast("Any", engine.arena),
+            cast("Any", self.memory) if engine.arena is not None else None,
             cast("Any", self.opener),
             cast("Any", fake_config(engine.sizes)),
             clock=lambda: engine.now,
@@ -114,7 +127,8 @@ class FakeControl:
     def finish(self) -> ControlReply:
         """The reply to the last command; the disk answers at once, and time passes."""
         name = self._last
-        wait_for(lambda: self.go_on_until(name), f"the answer to command {name}")
+        if not any(self.go_on_until(name) for _ in range(50)):  # a thread may be slower
+            wait_for(lambda: self.go_on_until(name), f"the answer to command {name}")
         return next(reply for reply in self.replies if reply.request_id == name)
 
     def go_on_until(self, name: str) -> bool:

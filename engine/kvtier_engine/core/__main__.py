@@ -77,7 +77,7 @@ class Start:
         tenants = Tenants(space, config.state_dir)
         scheduler = Scheduler(config.scheduler, manager, space, spec.eos_ids, tenants)
         engine = Engine(scheduler, manager, ranks)
-        return engine, ranks, TierChanges(engine, arena, opener, config)
+        return engine, ranks, TierChanges(engine, memory, opener, config)
 
     def _open_cache(self, memory: HostMemory | None, opener: DiskOpener) -> KvManager:
         config = self._config

@@ -54,8 +54,21 @@ class HostMemory:
     arena: Arena
     fd: int
     slots_in_use: int
-    is_to_be_bound: bool = False  # the configuration names NUMA nodes
+    demand: Demand
+    root: Path = Path("/")
     _said: str | None = None
+
+    def why_not(self, slots: int) -> str | None:
+        """Why the host has no memory for so many slots, beside what it has given; None: it has."""
+        if self.arena.backing in (Backing.HUGE_2M, Backing.HUGE_1G):
+            return None  # granted for good when the arena was mapped
+        fit = fit_slots(self.demand, os.fstat(self.fd).st_blocks * 512, 0, self.root)
+        if fit is None or fit.slots >= slots:
+            return None
+        return (
+            f"{slots} slots take {_size(self.demand.bytes(slots))}, and {fit.room.source} leaves "
+            f"room for {fit.slots}: free memory, or choose a smaller size"
+        )
 
     def look(self) -> None:
         """Tells the operator once if populating has failed."""
@@ -76,7 +89,7 @@ class HostMemory:
             "l2_target_bytes": float(arena.target_bytes),
             "l2_populating_failed": float(arena.prefault_error is not None),
         }
-        if self.is_to_be_bound:
+        if self.demand.numa_nodes:
             found["l2_numa_bound"] = float(arena.numa_error is None)
         return found
 
@@ -134,7 +147,7 @@ def _open(
             os.close(fd)
     if arena is None:
         return None
-    return HostMemory(arena, fd, slots, is_to_be_bound=bool(config.cache.l2.numa_nodes))
+    return HostMemory(arena, fd, slots, Demand.of(config, hugepages), root)
 
 
 def _map(config: EngineConfig, namespace: bytes, fd: int, hugepages: Hugepages) -> Arena:

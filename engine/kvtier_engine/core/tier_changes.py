@@ -16,7 +16,7 @@ from kvtier_engine.runner.step import TierSizes
 from kvtier_store import StoreError
 
 if TYPE_CHECKING:
-    from kvtier_store import Arena
+    from kvtier_engine.core.host_memory import HostMemory
 
 log = logging.getLogger(__name__)
 
@@ -40,14 +40,14 @@ class TierChanges:
     def __init__(
         self,
         engine: Engine,
-        arena: Arena | None,
+        memory: HostMemory | None,
         opener: DiskOpener,
         config: EngineConfig,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
         self._manager = engine.manager
-        self._arena = arena
+        self._memory = memory
         self._opener = opener
         self._config = config
         self._clock = clock
@@ -140,7 +140,7 @@ class TierChanges:
 
     def _resize_l2(self, slots: int) -> Work:
         host = self._manager.host
-        if host is None or self._arena is None:
+        if host is None or self._memory is None:
             raise ChangeRefused("there is no l2: set `tiers.l2.size` and launch again")
         if slots and not host.slots:
             raise ChangeRefused("l2 is detached: attach it")
@@ -148,28 +148,30 @@ class TierChanges:
 
     def _change_l2(self, slots: int) -> Work:
         host, pins = self._manager.host, self._manager.hints.pins
-        assert host is not None
+        assert host is not None and self._memory is not None
         self._check_capacity("l2", slots, host.capacity)
         if len(pins) > slots // 4:
             raise ChangeRefused(
                 f"{len(pins)} pages are pinned, and at most a quarter of l2 may be: unpin some "
                 "first, or choose a larger size"
             )
+        if slots > host.slots and (reason := self._memory.why_not(slots)) is not None:
+            raise ChangeRefused(reason)
         if slots:
             self._l2_slots = slots
         return self._grow_l2(slots) if slots > host.slots else self._shrink_l2(slots)
 
     def _grow_l2(self, slots: int) -> Work:
-        host, arena = self._manager.host, self._arena
-        assert host is not None and arena is not None
-        arena.prefault(threads=self._config.parallel.threads_per_rank, slots=slots)
+        host, memory = self._manager.host, self._memory
+        assert host is not None and memory is not None
+        memory.arena.prefault(threads=self._config.parallel.threads_per_rank, slots=slots)
         yield from self._tell_ranks(l2_slots=slots)
         host.resize(slots)
         return self._now("l2", slots)
 
     def _shrink_l2(self, slots: int) -> Work:
-        host, arena = self._manager.host, self._arena
-        assert host is not None and arena is not None
+        host, memory = self._manager.host, self._memory
+        assert host is not None and memory is not None
         host.resize(slots)
         before, patience = (host.over, host.outside), 0.0
         while host.outside:
@@ -180,7 +182,7 @@ class TierChanges:
             yield left != before
             before = left
         yield from self._tell_ranks()
-        arena.release(slots)
+        memory.arena.release(slots)
         return self._now("l2", slots)
 
     def _detach_l2(self) -> Work:

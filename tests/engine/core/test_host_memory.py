@@ -14,6 +14,7 @@ from support.engine_process import wait_for
 from support.models import engine_config, small_llama
 
 from kvtier_engine.config import EngineConfig, L2Config, ParallelConfig
+from kvtier_engine.core.arena_fit import Demand
 from kvtier_engine.core.host_memory import HostMemory, open_arena
 from kvtier_engine.core.tiers import open_host
 from kvtier_store import Arena, Backing
@@ -260,11 +261,11 @@ def test_a_limit_of_locked_memory_is_said_where_there_is_a_gpu(config, tmp_path,
     assert memory.slots_in_use == SLOTS, "copies are slower then, but never wrong"
 
 
-def test_a_failure_to_populate_is_told_once(caplog):
+def test_a_failure_to_populate_is_told_once(caplog, config):
     arena: Any = SimpleNamespace(
         prefault_error=None, backing=Backing.TRANSPARENT, target_bytes=8, numa_error=None
     )
-    memory = HostMemory(arena, fd=-1, slots_in_use=1)
+    memory = HostMemory(arena, fd=-1, slots_in_use=1, demand=Demand.of(config, "none"))
     memory.look()
     assert memory.gauges()["l2_populating_failed"] == 0
     arena.prefault_error = "cannot populate the arena beyond 5 of 8 bytes"
@@ -287,3 +288,15 @@ def test_nodes_are_one_for_each_rank(model):
     data["cache"]["l2"] = L2Config(pages=3, numa_nodes=(0, 1)).model_dump(mode="json")
     with pytest.raises(ValueError, match=r"numa_nodes has 2 nodes for 1 ranks"):
         EngineConfig.model_validate(data)
+
+
+def test_more_slots_are_wanted_later_than_the_host_has_room_for(config, opened, tmp_path):
+    memory = opened(config, available(tmp_path, mib=900))
+    assert memory.slots_in_use == SLOTS
+    memory.arena.release(1000)
+    assert memory.why_not(SLOTS) is None
+    available(tmp_path, mib=128 + 30)
+    reason = memory.why_not(SLOTS)
+    assert reason is not None
+    assert "free memory, or choose a smaller size" in reason
+    assert memory.why_not(2000) is None

@@ -144,6 +144,13 @@ class TestL2:
         assert tiers_of(engine, LONG) == ["12"] * 5
         assert tiers_of(engine, OTHER) == ["12"] * 6
 
+    def test_does_not_take_memory_that_the_host_has_not(self):
+        _, control = started()
+        control.change(Resize("l2", 6))
+        control.memory.reason = "there is no room"
+        assert control.change(Resize("l2", 7)).refused == "there is no room"
+        assert control.change(Resize("l2", 5)).values["pages"] == 5
+
     def test_pages_move_unchecked_as_they_were(self):
         first, _ = started(disk=False)
         first.ask(LONG)
