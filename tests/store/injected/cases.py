@@ -8,7 +8,6 @@ import random
 from pathlib import Path
 
 import pytest
-from store.injected.faults import Faults
 from store.injected.stores import (
     PAGES,
     Pages,
@@ -19,6 +18,7 @@ from store.injected.stores import (
     threads,
     until_in_use,
 )
+from support.disk_faults import Faults
 from support.engine_process import wait_for
 from support.store_client import get, key, put, put_all
 
