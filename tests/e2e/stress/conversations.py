@@ -1,4 +1,5 @@
-"""Random conversations: turns that grow, fork and come again, with system prompts in common."""
+"""Random conversations: turns that grow, fork and come again, with system prompts in common, and
+with documents that come behind other beginnings."""
 
 from __future__ import annotations
 
@@ -54,10 +55,12 @@ class Conversation:
 class Conversations:
     """The pool that all clients draw from. Thread-safe."""
 
-    def __init__(self, seed: int, context_tokens: int) -> None:
-        self._random = Random(f"conversations {seed}")
+    def __init__(self, seed: int, page_tokens: int, context_tokens: int) -> None:
+        random = Random(f"{seed} conversations")
+        self._page_tokens = page_tokens
         self._context_tokens = context_tokens
-        self._systems = [self._some(Random(f"{seed} {i}"), 9, 60) for i in range(4)]
+        self._systems = [some(random, random.randrange(9, 60)) for _ in range(4)]
+        self._documents = [some(random, 2 * page_tokens + 1) for _ in range(3)]
         self._pool: list[Conversation] = []
         self._begun = 0
         self._mutex = threading.Lock()
@@ -65,7 +68,7 @@ class Conversations:
     def next(self, random: Random) -> tuple[Ask, Conversation]:
         with self._mutex:
             conversation = self._choose(random)
-            prompt = conversation.ids + self._some(random, 3, 24)
+            prompt = conversation.ids + self._turn(random, len(conversation.ids))
             if conversation.last and random.random() < 0.2:
                 prompt = conversation.last  # it is sent again
             conversation.last = prompt[: self._context_tokens - ANSWER_TOKENS_MAX]
@@ -124,8 +127,16 @@ class Conversations:
             give_up_after=after if give_up else None,
         )
 
-    def _some(self, random: Random, low: int, high: int) -> tuple[int, ...]:
-        return tuple(random.choices(range(3, VOCABULARY), k=random.randrange(low, high)))
+    def _turn(self, random: Random, begins: int) -> tuple[int, ...]:
+        """Something new; or a document, whose pages look as they look elsewhere: only what is
+        before them differs."""
+        if random.random() < 0.7:
+            return some(random, random.randrange(3, 24))
+        return some(random, -begins % self._page_tokens) + random.choice(self._documents)
+
+
+def some(random: Random, tokens: int) -> tuple[int, ...]:
+    return tuple(random.choices(range(3, VOCABULARY), k=tokens))
 
 
 def _hints(random: Random, session: str) -> tuple[tuple[str, Any], ...]:

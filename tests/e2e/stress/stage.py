@@ -207,7 +207,7 @@ def play_seed(seed: int, files: Files, totals: Totals, extra_lives: int) -> None
         short_run_dir() as run_dir,
         running_engine(plain_config(files.model, run_dir / "oracle", sizes)) as oracle,
     ):
-        conversations = Conversations(seed, sizes.context_tokens)
+        conversations = Conversations(seed, sizes.page_tokens, sizes.context_tokens)
         scene = Scene(seed, conversations, Oracle(oracle), totals)
         launcher = Launcher(files, Path(folder), run_dir, sizes)
         try:

@@ -2,8 +2,9 @@
 answer is, to the last bit of its logprobs, the one of an engine without a cache; every page is
 accounted for; every request ends.
 
-KVTIER_STRESS_SEED=N plays the lives of that seed again; KVTIER_STRESS_SECONDS=N is how long the
-slow form takes at least."""
+KVTIER_STRESS_SEED=N plays the lives of that seed again, and in the slow form those that follow;
+KVTIER_STRESS_SECONDS=N is how long that takes at least.
+"""
 
 from __future__ import annotations
 
@@ -50,6 +51,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     return Files(small_llama(folder / "model", vocab_size=VOCABULARY), shim)
 
 
+@pytest.mark.timeout(600)
 def test_every_answer_is_that_of_an_engine_without_a_cache(files: Files) -> None:
     seed = int(os.environ.get("KVTIER_STRESS_SEED", SEED))
     print(f"seed {seed}")
@@ -60,7 +62,7 @@ def test_every_answer_is_that_of_an_engine_without_a_cache(files: Files) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(7200)
+@pytest.mark.timeout(0)  # whatever is stuck is reported by the clients' own deadlines
 def test_every_answer_for_long(files: Files, capsys: pytest.CaptureFixture[str]) -> None:
     seed = int(os.environ.get("KVTIER_STRESS_SEED", SystemRandom().randrange(10**6)))
     deadline = time.monotonic() + float(os.environ.get("KVTIER_STRESS_SECONDS", LONG_S))
