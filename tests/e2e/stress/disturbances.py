@@ -37,6 +37,9 @@ class Site(Protocol):
     def count(self, name: str) -> float: ...
 
 
+DAWDLE = "reads dawdle"  # so much that computing is quicker
+
+
 @dataclass(frozen=True)
 class Fault:
     """Of a kind of calls. `begin` is told how many may meet it."""
@@ -57,7 +60,7 @@ FAULTS = {
         "read", lambda it, _, count: it.fail("read", 0, count=count, shorten=4096)
     ),
     "bits flip": Fault("read", lambda it, _, count: it.flip(count=count), "corrupt_pages_total l3"),
-    "reads dawdle": Fault(
+    DAWDLE: Fault(
         "read",
         lambda it, random, _: it.dawdle("read", random.randrange(20, 200)),
         "computed_instead_of_loaded_pages_total",

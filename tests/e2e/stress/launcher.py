@@ -128,11 +128,11 @@ class Launcher:
         }
         return plain_config(self.model, self.run_dir, sizes, **changes | settings)
 
-    def damage_memory(self, random: Random) -> None:
-        """One bit in each of half of L2's slots, while no engine runs."""
+    def damage_memory(self, random: Random, share: float) -> None:
+        """One bit in each of so many of L2's slots, while no engine runs."""
         arena = Arena.attach(self._memory)
         memory = arena.part_view(0)
-        for slot in random.sample(range(arena.slots), arena.slots // 2):
+        for slot in random.sample(range(arena.slots), int(share * arena.slots)):
             memory[slot * arena.part_stride + random.randrange(arena.part_bytes)] ^= 0x10
         memory.release()
         arena.close()

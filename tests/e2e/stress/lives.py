@@ -8,7 +8,7 @@ from enum import Enum
 from random import Random
 from typing import Any
 
-from e2e.stress.disturbances import COMMANDED, DISTURBANCES, HANGS
+from e2e.stress.disturbances import COMMANDED, DAWDLE, DISTURBANCES, HANGS
 from e2e.stress.launcher import drawn_settings
 
 TRAFFIC = tuple(
@@ -31,7 +31,7 @@ class Life:
     disturbances: Sequence[str] = ()
     counts: Sequence[str] = ()  # that must not be zero when it ends
     answers: int = 120
-    damages_memory: bool = False  # before it begins
+    damaged: float = 0.0  # share of what L2 holds when it begins
 
 
 def script(random: Random) -> list[Life]:
@@ -41,11 +41,11 @@ def script(random: Random) -> list[Life]:
         made["cache__l3__write"] = ("on_evict", "write_through")[turn % 2]
     settings[1]["cache__l3__compute_while_loading"] = True
     return [
-        Life(settings[0], Ending.KILL, counts=TRAFFIC),
+        Life(settings[0], Ending.KILL, counts=(*TRAFFIC, "preemptions_total")),
         Life(
             settings[1],
             Ending.KILL_CORE,
-            ["bits flip", "reads dawdle", "reads come short"],
+            ["bits flip", DAWDLE, "reads come short"],
             ["adopted_pages_total l2"],
         ),
         Life(
@@ -53,17 +53,20 @@ def script(random: Random) -> list[Life]:
             Ending.STOP,
             ["reads fail", HANGS, "writes dawdle", "disk is full", "writes fail"],
             ["corrupt_pages_total l2"],
-            damages_memory=True,
+            damaged=1.0,
         ),
         Life(settings[3], Ending.STOP, ["syncs fail", COMMANDED], ["adopted_pages_total l2"]),
     ]
 
 
 def drawn(random: Random) -> Life:
+    """Of a run's later engines."""
+    meets = random.random() < 0.8
+    disturbances = [name for name in DISTURBANCES if meets or name != DAWDLE]
     return Life(
-        drawn_settings(random) | {"cache__l3__compute_while_loading": random.random() < 0.8},
+        drawn_settings(random) | {"cache__l3__compute_while_loading": meets},
         random.choice(list(Ending)),
-        random.sample(DISTURBANCES, random.randrange(4)),
+        random.sample(disturbances, random.randrange(4)),
         answers=random.randrange(10, 300),
-        damages_memory=random.random() < 0.2,
+        damaged=random.choice([0.0, 0.0, 0.0, 0.5]),
     )

@@ -50,8 +50,8 @@ class Stage:
 
     def play(self, life: Life, *, is_last: bool = False) -> None:
         self.lives += 1
-        if life.damages_memory:
-            self.launcher.damage_memory(self.random)
+        if life.damaged:
+            self.launcher.damage_memory(self.random, life.damaged)
         log_begins = self._log_bytes()
         self.engine = self.launcher.start(life.settings)
         self._crowd = Crowd(self.scene, self.engine.url, self.lives, self.describe)
