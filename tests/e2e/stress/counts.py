@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from prometheus_client.parser import text_string_to_metric_families
 from support.engine_process import EngineProcess
 
+Counts = defaultdict[str, float]
 AT_REST = (
     "requests_running",
     "requests_waiting",
@@ -44,39 +46,39 @@ TIERED = (
 )
 
 
-def counts_of(engine: EngineProcess) -> Counter[str]:
+def counts_of(engine: EngineProcess) -> Counts:
     """/metrics by name and tier: `hit_tokens_total l2`. Samples that differ otherwise are added."""
-    found: Counter[str] = Counter()
+    found: Counts = defaultdict(float)
     for family in text_string_to_metric_families(engine.client.get("/metrics").text):
-        for sample in family.samples:
+        for sample in family.samples if family.type != "histogram" else ():
             name = sample.name.removeprefix("kvtier_")
-            found[f"{name} {sample.labels.get('tier', '')}".strip()] += sample.value  # type: ignore[assignment]
+            found[f"{name} {sample.labels.get('tier', '')}".strip()] += sample.value
     return found
 
 
-def unrest(counts: Counter[str]) -> dict[str, float]:
-    """What keeps an engine from being at rest."""
-    return {name: counts[name] for name in AT_REST if counts[name]}
+def unrest(counts: Counts) -> dict[str, float]:
+    """What keeps an engine from being at rest; a figure that it does not give is no rest."""
+    figures = {name: counts.get(name, math.nan) for name in AT_REST}
+    return {name: value for name, value in figures.items() if value != 0}
 
 
 class Totals:
     """Of lives that have ended and of the one under way, and what was done to them. Thread-safe."""
 
     def __init__(self) -> None:
-        self._ended: Counter[str] = Counter()
-        self._living: Counter[str] = Counter()
+        self._ended: Counts = defaultdict(float)
+        self._living: Counts = defaultdict(float)
         self._events: Counter[str] = Counter()
         self._mutex = threading.Lock()
 
-    def see(self, counts: Counter[str]) -> None:
+    def see(self, counts: Counts) -> None:
         """The latest counts of the engine that lives; what it counts later is lost if it dies."""
         self._living = counts
 
     def end_life(self) -> None:
-        self._ended.update(
-            {name: value for name, value in self._living.items() if "_total" in name}
-        )
-        self._living = Counter()
+        for name, value in self._living.items():
+            self._ended[name] += value
+        self._living = defaultdict(float)
 
     def happened(self, event: str, times: int = 1) -> None:
         with self._mutex:

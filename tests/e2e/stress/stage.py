@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 import httpx
 from e2e.stress.conversations import Conversations
-from e2e.stress.counts import TIERED, Totals, counts_of, unrest
+from e2e.stress.counts import Totals, counts_of, unrest
 from e2e.stress.crowd import Crowd, Scene
 from e2e.stress.disturbances import disturb, figures, tell
 from e2e.stress.launcher import Files, Launcher, Sizes, core_of, kill_core, plain_config
@@ -89,22 +89,20 @@ class Stage:
 
     def describe(self, is_stuck: bool) -> str:
         """For whoever has to find out why."""
-        engine = self.engine
         lines = [
-            f"seed {self.scene.seed}, life {self.lives}, of {self.launcher.sizes}",
-            f"cache: {self.launcher.described()}",
+            f"seed {self.scene.seed}, life {self.lives}, {self.launcher.sizes}",
+            f"config: {self.launcher.described()}",
             f"so far: {self.totals.shown()}",
         ]
         try:
-            counts = counts_of(engine)
-            lines += [f"{name} {value:g}" for name, value in sorted(counts.items()) if is_stuck]
-            if not is_stuck:
-                lines.append(f"this engine: { ({n: counts[n] for n in TIERED}) }")
+            counts = counts_of(self.engine)
+            lines += [f"not at rest: {unrest(counts)}", "this engine:"]
+            lines += [f"  {name} {value:g}" for name, value in sorted(counts.items())]
         except httpx.HTTPError as error:
             lines.append(f"/metrics: {error!r}")
         if is_stuck:
-            lines.append(stacks(engine))
-        return "\n".join([*lines, *engine.log.read_text().splitlines()[-LOG_LINES:]])
+            lines.append(stacks(self.engine))
+        return "\n".join([*lines, *self.engine.log.read_text().splitlines()[-LOG_LINES:]])
 
     def _look(self) -> None:
         assert self._crowd.failure is None, self._crowd.failure

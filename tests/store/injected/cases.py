@@ -71,6 +71,19 @@ def test_one_bad_spot_is_one_page(folder: Path, faults: Faults) -> None:
     store.close()
 
 
+def test_a_bit_that_flips_on_its_way_is_a_lost_page(folder: Path, faults: Faults) -> None:
+    store = filled(folder)
+    faults.flip(count=len(PAGES))
+    statuses = [get(store, i) for i in PAGES]
+    lost = statuses.count(Status.CORRUPT)
+    assert 0 < lost == len(PAGES) - statuses.count(Status.OK)  # OK: a bit that nobody looks at
+    assert sum(store.stats().corrupt.values()) == lost
+    again = [Status.MISS if status is Status.CORRUPT else Status.OK for status in statuses]
+    assert [get(store, i) for i in PAGES] == again
+    assert not store.stats().degraded
+    store.close()
+
+
 @pytest.mark.parametrize("error", [errno.EIO, errno.EROFS])
 def test_writes_that_fail_leave_the_reads(folder: Path, faults: Faults, error: int) -> None:
     store = filled(folder)
