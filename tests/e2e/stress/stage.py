@@ -98,7 +98,7 @@ class Stage:
             counts = counts_of(self.engine)
             lines += [f"not at rest: {unrest(counts)}", "this engine:"]
             lines += [f"  {name} {value:g}" for name, value in sorted(counts.items())]
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, RuntimeError) as error:  # its client may be closed
             lines.append(f"/metrics: {error!r}")
         if is_stuck:
             lines.append(stacks(self.engine))
