@@ -101,6 +101,12 @@ check-macos: $(VENV)/.python ## Compile the store for macOS (it is not run)
 test-long: build ## The long forms of the soak, fuzz and kill tests
 	$(BIN)/pytest -m slow --timeout 7200
 
+STRESS_SECONDS ?= 1800
+
+.PHONY: stress
+stress: build ## Kill engines and fail disks under random conversations for STRESS_SECONDS
+	KVTIER_STRESS_SECONDS=$(STRESS_SECONDS) $(BIN)/pytest tests/e2e/stress -m slow
+
 .PHONY: lint
 lint: build ## Check style, types and the import rule
 	$(BIN)/ruff format --check .

@@ -1,15 +1,15 @@
-"""Real faults in the store's system calls: runs what is in injected/ below injected/shim.c."""
+"""Real faults in the store's system calls: runs what is in injected/ below disk_faults.c."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support.disk_faults import build_shim, faulty
 
 HERE = Path(__file__).resolve().parent / "injected"
 ROOT = HERE.parents[2]
@@ -17,26 +17,22 @@ ROOT = HERE.parents[2]
 
 @pytest.fixture(scope="module")
 def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None:
+    library = build_shim(tmp_path_factory.mktemp("shim"))
+    if library is None:
         pytest.skip("the shim takes a C compiler")
-    library = tmp_path_factory.mktemp("shim") / "shim.so"
-    flags = ["-shared", "-fPIC", "-O1", "-Wall", "-Werror"]
-    subprocess.run([compiler, *flags, HERE / "shim.c", "-o", library, "-ldl"], check=True)
     return library
 
 
 def run_cases(shim: Path, folder: Path, cases: str, which: str = "not slow") -> int:
     """How many passed: all of them."""
-    rules, below = folder / "rules", folder / "below"
-    rules.write_bytes(bytes(4096))
+    below = folder / "below"
     below.mkdir()
-    paths = {"LD_PRELOAD": shim, "KVTIER_FAULTS": rules, "KVTIER_FAULTS_BELOW": below}
+    environment = faulty(shim, folder / "rules", below)
     arguments = ["-q", "-p", "no:cacheprovider", "--timeout", "3600", "-m", which]
     done = subprocess.run(
         [sys.executable, "-P", "-m", "pytest", *arguments, str(HERE / cases)],
         cwd=ROOT,
-        env=os.environ | {name: str(path) for name, path in paths.items()},
+        env=os.environ | environment,
         capture_output=True,
         text=True,
     )
@@ -49,7 +45,7 @@ def run_cases(shim: Path, folder: Path, cases: str, which: str = "not slow") -> 
 
 
 @pytest.mark.parametrize(
-    ("cases", "least"), [("cases.py", 20), ("endings.py", 2), ("refusals.py", 5)]
+    ("cases", "least"), [("cases.py", 21), ("endings.py", 2), ("refusals.py", 5)]
 )
 def test_faults_in_system_calls(shim: Path, tmp_path: Path, cases: str, least: int) -> None:
     assert run_cases(shim, tmp_path, cases) >= least

@@ -30,7 +30,7 @@ from kvtier_store import StoreError
 log = logging.getLogger(__name__)
 
 STATS_INTERVAL_S = 1.0
-CHECK_INTERVAL_S = 10.0  # at most so often, and only while nothing moves
+CHECK_INTERVAL_S = 10.0  # at most so often, only while nothing moves; and at the end
 GAP_S = 0.02  # how long a disk is waited for before it is thought about again
 FLUSH_S_MAX = 30.0  # how long a clean stop waits for the disk to take what L2 holds
 
@@ -82,6 +82,7 @@ class Loop:
             if not busy:
                 self._rest()
         self._flush()
+        self._check()
         return self._close_disk()
 
     def _take_messages(self) -> list[Output]:

@@ -8,7 +8,6 @@ import random
 from pathlib import Path
 
 import pytest
-from store.injected.faults import Faults
 from store.injected.stores import (
     PAGES,
     Pages,
@@ -19,6 +18,7 @@ from store.injected.stores import (
     threads,
     until_in_use,
 )
+from support.disk_faults import Faults
 from support.engine_process import wait_for
 from support.store_client import get, key, put, put_all
 
@@ -67,6 +67,19 @@ def test_one_bad_spot_is_one_page(folder: Path, faults: Faults) -> None:
     assert get(store, 3) is Status.MISS
     assert put(store, 3) is Status.OK
     assert [get(store, i) for i in PAGES] == [Status.OK] * 8
+    assert not store.stats().degraded
+    store.close()
+
+
+def test_a_bit_that_flips_on_its_way_is_a_lost_page(folder: Path, faults: Faults) -> None:
+    store = filled(folder)
+    faults.flip(count=len(PAGES))
+    statuses = [get(store, i) for i in PAGES]
+    lost = statuses.count(Status.CORRUPT)
+    assert 0 < lost == len(PAGES) - statuses.count(Status.OK)  # OK: a bit that nobody looks at
+    assert sum(store.stats().corrupt.values()) == lost
+    again = [Status.MISS if status is Status.CORRUPT else Status.OK for status in statuses]
+    assert [get(store, i) for i in PAGES] == again
     assert not store.stats().degraded
     store.close()
 

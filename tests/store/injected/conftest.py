@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from store.injected.faults import Faults
+from support.disk_faults import Faults
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from store.injected.faults import Faults
 from store.injected.stores import IN_TIME_S, PAGES, Pages, filled, opens, threads
+from support.disk_faults import Faults
 from support.engine_process import wait_for
 from support.python_process import command
 from support.store_client import get

@@ -6,8 +6,8 @@ import errno
 from pathlib import Path
 
 import pytest
-from store.injected.faults import Faults
 from store.injected.stores import PAGES, filled, threads
+from support.disk_faults import Faults
 from support.page_cache import cached_bytes
 from support.store_client import SLOT_BYTES, capacity, get, put, put_all
 
