@@ -15,6 +15,8 @@ from e2e.stress.launcher import ADMIN_KEY
 from support.disk_faults import Faults
 from support.engine_process import EngineProcess
 
+from kvtier_engine.config import EngineConfig
+
 HANG_S = 0.4  # or until the others have been answered for a while
 COMMANDS = 12
 ADMIN = {"Authorization": f"Bearer {ADMIN_KEY}"}
@@ -28,6 +30,9 @@ class Site(Protocol):
     random: Random
     totals: Totals
     conversations: Conversations
+
+    @property
+    def config(self) -> EngineConfig: ...
 
     @property
     def answered(self) -> int: ...
@@ -71,7 +76,8 @@ FAULTS = {
 }
 HANGS = "disk hangs"
 COMMANDED = "commands"
-DISTURBANCES = (*FAULTS, HANGS, COMMANDED)
+CHANGED = "tiers change"
+DISTURBANCES = (*FAULTS, HANGS, COMMANDED, CHANGED)
 
 
 def disturb(site: Site, name: str) -> None:
@@ -80,6 +86,8 @@ def disturb(site: Site, name: str) -> None:
     elif name == COMMANDED:
         for _ in range(COMMANDS):
             command(site, site.random)
+    elif name == CHANGED:
+        change_tiers(site)
     else:
         fail(site, name, FAULTS[name])
 
@@ -139,6 +147,37 @@ def command(site: Site, random: Random) -> None:
     path, body = random.choice(choices)
     tell(site.engine, path, body)
     site.totals.happened(f"commands: {path}")
+
+
+def change_tiers(site: Site) -> None:
+    """Each to smaller and larger sizes, away and back; in the end they are as they were."""
+    cache = site.config.cache
+    least = -(-site.config.scheduler.max_context_tokens // cache.page_tokens)
+    disk = sum(directory.capacity_bytes for directory in cache.l3.directories)
+    full = {"l1": cache.l1.pages * cache.page_bytes, "l2": cache.l2.pages * cache.page_bytes}
+    smaller = {"l1": least * cache.page_bytes, "l2": 4 * cache.page_bytes, "l3": disk // 2}
+    larger = full | {"l3": disk}
+    changes: list[tuple[str, dict[str, Any]]] = [
+        ("resize", {"tier": tier, "size_bytes": site.random.randint(smaller[tier], larger[tier])})
+        for tier in ("l1", "l2", "l3")
+    ]
+    changes += [("detach", {"tier": "l3"}), ("detach", {"tier": "l2"})]
+    changes += [("attach", {"tier": "l2"}), ("attach", {"tier": "l3"})]
+    site.random.shuffle(changes)
+    back = [("attach", {"tier": "l2"}), ("attach", {"tier": "l3"})]
+    back += [("resize", {"tier": tier, "size_bytes": size}) for tier, size in larger.items()]
+    for path, body in changes:
+        made = "error" not in tell(site.engine, path, body)
+        site.totals.happened(f"changes: {path} {body['tier']} {'made' if made else 'refused'}")
+        answered = site.answered
+        site.until(lambda least=answered: site.answered > least, "an answer")  # type: ignore[misc]
+    for path, body in back:
+        tell(site.engine, path, body)
+    tiers = figures(site.engine)["tiers"]
+    assert tiers["l1"]["capacity_pages"] == cache.l1.pages
+    assert tiers["l2"]["capacity_pages"] == cache.l2.pages
+    assert tiers["l3"]["capacity_pages"] > 0
+    site.totals.happened(CHANGED)
 
 
 def tell(engine: EngineProcess, path: str, body: dict[str, Any]) -> dict[str, Any]:

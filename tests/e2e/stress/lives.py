@@ -8,7 +8,7 @@ from enum import Enum
 from random import Random
 from typing import Any
 
-from e2e.stress.disturbances import COMMANDED, DAWDLE, DISTURBANCES, HANGS
+from e2e.stress.disturbances import CHANGED, COMMANDED, DAWDLE, DISTURBANCES, HANGS
 from e2e.stress.launcher import drawn_settings
 
 TRAFFIC = tuple(
@@ -55,7 +55,9 @@ def script(random: Random) -> list[Life]:
             ["corrupt_pages_total l2"],
             damaged=1.0,
         ),
-        Life(settings[3], Ending.STOP, ["syncs fail", COMMANDED], ["adopted_pages_total l2"]),
+        Life(
+            settings[3], Ending.STOP, ["syncs fail", COMMANDED, CHANGED], ["adopted_pages_total l2"]
+        ),
     ]
 
 

@@ -21,6 +21,7 @@ from e2e.stress.lives import Ending, Life, drawn, script
 from e2e.stress.oracle import Oracle
 from support.engine_process import EngineProcess, running_engine, short_run_dir
 
+from kvtier_engine.config import EngineConfig
 from kvtier_engine.kv.keys import namespace
 from kvtier_engine.model.fingerprint import model_fingerprint
 from kvtier_store import DirectorySpec, Store
@@ -43,6 +44,12 @@ class Stage:
         self.engine: EngineProcess
         self.lives = 0
         self._crowd: Crowd
+
+    @property
+    def config(self) -> EngineConfig:
+        config = self.launcher.config
+        assert config is not None, "an engine has been started"
+        return config
 
     @property
     def answered(self) -> int:

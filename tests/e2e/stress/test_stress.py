@@ -15,7 +15,7 @@ from random import SystemRandom
 import pytest
 from e2e.stress.conversations import VOCABULARY
 from e2e.stress.counts import Totals
-from e2e.stress.disturbances import FAULTS, HANGS
+from e2e.stress.disturbances import CHANGED, FAULTS, HANGS
 from e2e.stress.launcher import Files
 from e2e.stress.lives import TRAFFIC, Ending
 from e2e.stress.stage import play_seed
@@ -38,6 +38,7 @@ PATHS = (
     "computed_instead_of_loaded_pages_total",
     "preemptions_total",
     "times at rest",
+    CHANGED,
 )
 
 

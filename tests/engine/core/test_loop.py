@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import zmq
+from support.fake_control import FakeControl
 from support.fake_engine import FakeEngine, Sizes
 
 from kvtier_engine.core.loop import Loop
@@ -23,7 +24,7 @@ def socket() -> Iterator[zmq.Socket[bytes]]:
 def told_to_stop(engine: FakeEngine, socket: zmq.Socket[bytes]) -> Loop:
     connection: Any = SimpleNamespace(socket=socket, receive=lambda: [Shutdown()], send=None)
     ranks: Any = SimpleNamespace(reports=socket)
-    loop = Loop(connection, engine.engine, ranks)
+    loop = Loop(connection, engine.engine, ranks, FakeControl(engine).changes)
     assert loop.run()
     return loop
 
