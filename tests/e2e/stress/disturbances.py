@@ -157,14 +157,12 @@ def change_tiers(site: Site) -> None:
     full = {"l1": cache.l1.pages * cache.page_bytes, "l2": cache.l2.pages * cache.page_bytes}
     smaller = {"l1": least * cache.page_bytes, "l2": 4 * cache.page_bytes, "l3": disk // 2}
     larger = full | {"l3": disk}
+    back = [("attach", {"tier": "l2"}), ("attach", {"tier": "l3"})]
     changes: list[tuple[str, dict[str, Any]]] = [
         ("resize", {"tier": tier, "size_bytes": site.random.randint(smaller[tier], larger[tier])})
-        for tier in ("l1", "l2", "l3")
+        for tier in site.random.sample(list(larger), len(larger))
     ]
-    changes += [("detach", {"tier": "l3"}), ("detach", {"tier": "l2"})]
-    changes += [("attach", {"tier": "l2"}), ("attach", {"tier": "l3"})]
-    site.random.shuffle(changes)
-    back = [("attach", {"tier": "l2"}), ("attach", {"tier": "l3"})]
+    changes += [("detach", {"tier": "l3"}), ("detach", {"tier": "l2"}), *back]
     back += [("resize", {"tier": tier, "size_bytes": size}) for tier, size in larger.items()]
     for path, body in changes:
         made = "error" not in tell(site.engine, path, body)
