@@ -165,6 +165,7 @@ def change_tiers(site: Site) -> None:
     changes += [("detach", {"tier": "l3"}), ("detach", {"tier": "l2"}), *back]
     back += [("resize", {"tier": tier, "size_bytes": size}) for tier, size in larger.items()]
     for path, body in changes:
+        tell(site.engine, "unpin", {"all": True})  # a quarter of L2 may be, of a smaller one less
         made = "error" not in tell(site.engine, path, body)
         site.totals.happened(f"changes: {path} {body['tier']} {'made' if made else 'refused'}")
         answered = site.answered
