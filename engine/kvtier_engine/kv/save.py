@@ -151,7 +151,8 @@ class Saver:
     @property
     def _room(self) -> int:
         """A quarter of L2 at most is written at a time: a disk that hangs must not pin it whole."""
-        return min(SAVES_IN_FLIGHT_MAX, max(1, self._host.slots // 4)) - self._saving
+        most = min(SAVES_IN_FLIGHT_MAX, max(1, self._host.slots // 4))
+        return max(0, most - self._saving)  # L2 may have become smaller
 
     @property
     def _is_paused(self) -> bool:

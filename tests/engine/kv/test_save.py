@@ -308,3 +308,16 @@ def test_at_the_end_the_admission_rule_is_asked_as_if_all_had_been_used():
         tiers.step(number)
     tiers.flush()
     assert tiers.on_disk == {0, 1, 2, 3}
+
+
+def test_a_smaller_l2_has_more_writes_under_way_than_it_may():
+    tiers = Tiers(16, "write_through")
+    tiers.step(*range(6), disk_answers=False)
+    assert len(tiers.store.open) == 4
+    tiers.host.resize(4)
+    tiers.poll()
+    assert len(tiers.store.open) == 4
+    for _ in range(6):
+        tiers.store.end_one()
+        tiers.poll()
+    assert len(tiers.store.pages) == 6
