@@ -11,11 +11,11 @@ import os
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from harness import describe_machine, median, spread, table
 
-from kvtier_engine import _kernels
 from kvtier_engine.runner.host_copier import HostCopier
 from kvtier_engine.runner.step import Copy
 from kvtier_store import Arena, Backing
@@ -53,7 +53,6 @@ def main() -> None:
     pages = torch.zeros((PAGES, PAGE_BYTES), dtype=torch.uint8)
     slots.fill_(1)
     pages.fill_(2)
-    copier = HostCopier(pages, slots)
     chosen = random.Random(1)
     targets, sources = (chosen.sample(range(count), COPIED) for count in (PAGES, SLOTS))
     pairs = list(zip(targets, sources, strict=True))
@@ -61,10 +60,10 @@ def main() -> None:
     back = [(slot, page) for page, slot in pairs]
     rows = []
     for threads in sorted({1, os.cpu_count() or 1}):
-        _kernels.set_num_threads(threads)
+        copier = HostCopier(pages, slots, threads)
         for name, ours, plain in (
-            ("L2 to L1", lambda: copier.restore(copies), lambda: memcpy(pages, slots, pairs)),
-            ("L1 to L2", lambda: copier.offload(1, copies), lambda: memcpy(slots, pages, back)),
+            ("L2 to L1", partial(copier.restore, copies), lambda: memcpy(pages, slots, pairs)),
+            ("L1 to L2", partial(copier.offload, 1, copies), lambda: memcpy(slots, pages, back)),
         ):
             measured = [(timed(ours), timed(plain)) for _ in range(rounds)]
             ratios = [mine / theirs for mine, theirs in measured]

@@ -19,7 +19,7 @@ from kvtier_engine.config import EngineConfig, ParallelConfig
 from kvtier_store import DirectorySpec, Store, inspect
 
 ADMIN = {"Authorization": "Bearer key-of-the-admin"}
-PROMPTS = [list(range(start, start + 300)) for start in range(1000, 9000, 1000)]  # 4 pages each
+PROMPTS = [list(range(start, start + 300)) for start in range(1000, 7000, 1000)]  # 4 pages each
 
 
 @pytest.fixture
@@ -81,13 +81,15 @@ def test_each_tier_gets_smaller_goes_and_comes_back(config: EngineConfig, ranks:
         asker = Asker(engine)
         engine.wait_idle()
         wait_for(lambda: memory_of(arena) > 64 * page, "L2 to be populated")
+        full = int(engine.metric("l2_mapped_bytes"))
 
         assert post(engine, "resize", tier="l1", size_bytes=16 * page)["pages"] == 16
-        assert post(engine, "resize", tier="l2", size_bytes=20 * page)["pages"] == 20
+        slots = post(engine, "resize", tier="l2", size_bytes=20 * page)["pages"]
+        assert 15 < slots <= 20
         assert memory_of(arena) < 22 * page
         hits = asker.again()
         assert hits["l3"] > 0
-        assert engine.metric("pages_capacity", tier="l2") == 20
+        assert engine.metric("pages_capacity", tier="l2") == slots
 
         post(engine, "detach", tier="l3")
         assert engine.metric("tier_up", tier="l3") == 0
@@ -96,7 +98,8 @@ def test_each_tier_gets_smaller_goes_and_comes_back(config: EngineConfig, ranks:
         assert memory_of(arena) < 2 * page
         assert asker.again()["l2"] == 0
 
-        assert post(engine, "attach", tier="l2", size_bytes=64 * page)["pages"] == 64
+        assert post(engine, "attach", tier="l2")["pages"] == slots
+        assert post(engine, "resize", tier="l2", size_bytes=full)["pages"] == 64
         assert post(engine, "attach", tier="l3")["pages"] > 0
         assert post(engine, "resize", tier="l1", size_bytes=32 * page)["pages"] == 32
         assert asker.again()["l3"] > 0

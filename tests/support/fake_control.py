@@ -9,8 +9,11 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from kvtier_engine.core.background import Background
+from kvtier_engine.core.change import RunInBackground
 from kvtier_engine.core.control import ControlDesk
 from kvtier_engine.core.disk import DiskUnavailable, OpenDisk
+from kvtier_engine.core.disk_changes import DiskChanges
+from kvtier_engine.core.memory_changes import MemoryChanges
 from kvtier_engine.core.tier_changes import TierChanges
 from kvtier_engine.kv.disk import DiskTier
 from kvtier_engine.kv.save import SaveRules
@@ -28,23 +31,27 @@ class AtOnce(Background[Any]):
         self._thread.join()
 
 
+TOO_SMALL = 1  # as the store finds when it opens
+
+
 class FakeOpener:
     """Opens the engine's one store, which keeps its pages; sizes are pages."""
 
     def __init__(self, engine: FakeEngine) -> None:
         self._engine = engine
         self.directories = ["a"] if engine.store is not None else []
-        self.asked: list[int] = []
+        self.capacities = [100]
         self.error = ""  # why it cannot be opened
 
-    def resize(self, total_bytes: int) -> None:
+    def capacities_for(self, total_bytes: int) -> list[int]:
         if not total_bytes:
             raise DiskUnavailable("too few")
-        self.asked.append(total_bytes)
+        return [total_bytes]
 
-    def open(self) -> OpenDisk:
-        if self.error:
-            raise DiskUnavailable(self.error)
+    def open(self, capacities: list[int] | None = None) -> OpenDisk:
+        if self.error or capacities == [TOO_SMALL]:
+            raise DiskUnavailable(self.error or "too small")
+        self.capacities = capacities or self.capacities
         disk = DiskTier(cast("Any", self._engine.store))
         return OpenDisk(disk, SaveRules(self._engine.sizes.write))
 
@@ -58,6 +65,16 @@ class FakeMemory:
 
     def why_not(self, slots: int) -> str | None:
         return self.reason
+
+    @property
+    def demand(self) -> FakeMemory:
+        return self
+
+    def slots_in(self, size_bytes: int) -> int:
+        return size_bytes
+
+    def bytes(self, slots: int) -> int:
+        return slots
 
 
 def fake_config(sizes: Sizes) -> SimpleNamespace:
@@ -76,17 +93,22 @@ class FakeControl:
 
     engine: FakeEngine
     replies: list[ControlReply] = field(default_factory=list)
+    in_background: RunInBackground = Background
 
     def __post_init__(self) -> None:
         engine = self.engine
         self.opener = FakeOpener(engine)
         self.memory = FakeMemory(engine.arena)
+        clock = lambda: engine.now  # noqa: E731
         self.changes = TierChanges(
-            engine.engine,
-            cast("Any", self.memory) if engine.arena is not None else None,
-            cast("Any", self.opener),
-            cast("Any", fake_config(engine.sizes)),
-            clock=lambda: engine.now,
+            MemoryChanges(
+                engine.engine,
+                cast("Any", self.memory) if engine.arena is not None else None,
+                cast("Any", fake_config(engine.sizes)),
+                clock,
+                self.in_background,
+            ),
+            DiskChanges(engine.manager, cast("Any", self.opener), clock, self.in_background),
         )
         self.desk = ControlDesk(engine.scheduler, self.changes, self.replies.append)
         self._names = map(str, itertools.count())

@@ -19,14 +19,15 @@ import zmq
 from kvtier_engine.config import EngineConfig, load_config
 from kvtier_engine.core.connection import Connection
 from kvtier_engine.core.disk import DiskOpener, DiskUnavailable
+from kvtier_engine.core.disk_changes import DiskChanges
 from kvtier_engine.core.engine import Engine
-from kvtier_engine.core.host_memory import HostMemory, open_arena
+from kvtier_engine.core.host_memory import HostMemory, open_arena, open_host
 from kvtier_engine.core.loading import load_runner
 from kvtier_engine.core.loop import Loop
+from kvtier_engine.core.memory_changes import MemoryChanges
 from kvtier_engine.core.rank_set import RankDied, RankSet
 from kvtier_engine.core.scheduler import Scheduler
 from kvtier_engine.core.tier_changes import TierChanges
-from kvtier_engine.core.tiers import open_host
 from kvtier_engine.core.warmup import warm_up
 from kvtier_engine.kv.keys import namespace
 from kvtier_engine.kv.manager import KvManager
@@ -77,7 +78,8 @@ class Start:
         tenants = Tenants(space, config.state_dir)
         scheduler = Scheduler(config.scheduler, manager, space, spec.eos_ids, tenants)
         engine = Engine(scheduler, manager, ranks)
-        return engine, ranks, TierChanges(engine, memory, opener, config)
+        changes = TierChanges(MemoryChanges(engine, memory, config), DiskChanges(manager, opener))
+        return engine, ranks, changes
 
     def _open_cache(self, memory: HostMemory | None, opener: DiskOpener) -> KvManager:
         config = self._config

@@ -62,6 +62,10 @@ class Demand:
         nodes = config.cache.l2.numa_nodes
         return Demand(table_bytes, slot_bytes, page_bytes, slots, nodes, ranks)
 
+    def slots_in(self, size_bytes: int) -> int:
+        """The most slots that take no more; more than there are, if they would fit."""
+        return bisect_right(range(1, self.slots + 2), size_bytes, key=self.bytes)
+
     def part_bytes(self, slots: int) -> int:
         return _round_up(slots * self.slot_bytes, self.page_bytes)
 
@@ -89,12 +93,8 @@ def fit_slots(demand: Demand, held_bytes: int, reserve_bytes: int, root: Path) -
         room = node_room(root, node)
         if room is None:
             continue  # there is no such node: it cannot be bound to either
-
-        def on_node(slots: int, parts: int = parts) -> int:
-            return parts * demand.part_bytes(slots)
-
         held = held_bytes * parts // demand.ranks
-        fits.append(_fit(demand, room, on_node, held, _headroom(room)))
+        fits.append(_fit(demand, room, _on_node(demand, parts), held, _headroom(room)))
     return min(fits, key=lambda fit: fit.slots, default=None)
 
 
@@ -120,6 +120,21 @@ def check_hugepages(demand: Demand, root: Path) -> None:
                 f"{room.source} has {free} to spare: reserve more "
                 f"(nr_hugepages beside that file), or set `tiers.l2.hugepages: transparent`"
             )
+
+
+def fit_hugepages(demand: Demand, held_bytes: int, root: Path) -> Fit:
+    """The slots that find explicit huge pages beside those that the arena's file holds."""
+    rooms = [_fit(demand, hugepage_room(root, demand.page_bytes), demand.bytes, held_bytes, 0)]
+    for node, parts in Counter(demand.numa_nodes).items():
+        room = node_hugepage_room(root, node, demand.page_bytes)
+        if room is not None:
+            held = held_bytes * parts // demand.ranks
+            rooms.append(_fit(demand, room, _on_node(demand, parts), held, 0))
+    return min(rooms, key=lambda fit: fit.slots)
+
+
+def _on_node(demand: Demand, parts: int) -> Callable[[int], int]:
+    return lambda slots: parts * demand.part_bytes(slots)
 
 
 def _headroom(room: Room) -> int:

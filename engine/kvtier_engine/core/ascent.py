@@ -51,7 +51,7 @@ class Ascents:
         """A reply is sent when it is done."""
         host = self._manager.host
         keys = self._scheduler.keys(command.prefix)
-        if host is not None:  # or reading the end would push the beginning out
+        if host is not None and host.slots:  # or reading the end would push the beginning out
             keys = keys[: max(1, host.slots * 3 // 4)]
         self._reading.append(_Ascent(request_id, command, keys))
 

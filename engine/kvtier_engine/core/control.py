@@ -6,8 +6,9 @@ import logging
 from typing import Any
 
 from kvtier_engine.core.ascent import Ascents, Send, leading
+from kvtier_engine.core.change import ChangeRefused
 from kvtier_engine.core.scheduler import Scheduler
-from kvtier_engine.core.tier_changes import ChangeRefused, TierChanges
+from kvtier_engine.core.tier_changes import TierChange, TierChanges
 from kvtier_engine.kv.tenants import TenantsError
 from kvtier_engine.messages import (
     Attach,
@@ -51,8 +52,7 @@ class ControlDesk:
                 case Warm() | Pin():
                     self._ascents.begin(name, message.command)
                 case Resize() | Detach() | Attach():
-                    self._changes.begin(message.command)
-                    self._changing = name
+                    self._begin_change(name, message.command)
                 case _:
                     self._send(ControlReply(request_id=name, values=self._carry_out(message)))
         except (TenantsError, StoreError, ChangeRefused) as error:
@@ -70,6 +70,18 @@ class ControlDesk:
     def is_waiting(self) -> bool:
         """A command that takes time is under way, and no event may tell that it can go on."""
         return bool(self._changes.under_way)
+
+    @property
+    def opens_or_closes_disk(self) -> bool:
+        return self._changes.is_of_disk
+
+    def _begin_change(self, name: str, change: TierChange) -> None:
+        replaced = self._changing if self._changes.under_way else ""
+        self._changes.begin(change)
+        self._changing = name
+        if replaced:
+            reason = "another command for the same tier has taken its place"
+            self._send(ControlReply(request_id=replaced, refused=reason))
 
     def _go_on_changing(self) -> bool:
         name = self._changing

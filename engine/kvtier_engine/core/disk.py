@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,27 +52,30 @@ class DiskOpener:
     def directories(self) -> list[Path]:
         return [directory.path for directory in self._config.cache.l3.directories]
 
-    def resize(self, total_bytes: int) -> None:
-        """What `open` opens from now on: equal parts. Raises DiskUnavailable where there is no
-        room for them, or for no page."""
+    def capacities_for(self, total_bytes: int) -> list[int]:
+        """Equal parts for the directories. Raises DiskUnavailable where there is no room for them.
+        Looks at the disks: may take long."""
         part = total_bytes // len(self.directories)
-        if part < self._slot_bytes * 2:
-            raise DiskUnavailable(
-                f"{total_bytes} bytes are too few for pages of {self._config.cache.page_bytes} "
-                f"bytes in {len(self.directories)} directories; to use no disk, detach l3"
-            )
-        for path in self.directories:
-            self._check_room(path, part)
-        self.capacities = [part] * len(self.directories)
+        places = [_nearest(path) for path in self.directories]
+        try:
+            devices = [place.stat().st_dev for place in places]
+            for device in set(devices):
+                here = [i for i, each in enumerate(devices) if each == device]
+                self._check_room(places[here[0]], [self.directories[i] for i in here], part)
+        except OSError as error:
+            raise DiskUnavailable(f"cannot look at the directories of l3: {error}") from error
+        return [part] * len(self.directories)
 
-    def open(self) -> OpenDisk:
-        """May take long. Raises DiskUnavailable."""
+    def open(self, capacities: Sequence[int] | None = None) -> OpenDisk:
+        """In sizes that become those of later openings, if this one comes to something; None: in
+        the last ones. May take long. Raises DiskUnavailable."""
         l3 = self._config.cache.l3
+        wanted = list(self.capacities if capacities is None else capacities)
         try:
             store = Store.open(
                 [
                     DirectorySpec(str(path), capacity)
-                    for path, capacity in zip(self.directories, self.capacities, strict=True)
+                    for path, capacity in zip(self.directories, wanted, strict=True)
                 ],
                 page_bytes=self._config.cache.page_bytes,
                 namespace=self._namespace,
@@ -86,6 +90,7 @@ class DiskOpener:
             )
         except (StoreError, OSError, RuntimeError, MemoryError) as error:
             raise DiskUnavailable(str(error)) from error
+        self.capacities = wanted
         stats = store.stats()
         log.info("L3: %d pages recovered in %.3f s", stats.recovered_pages, stats.recovery_s)
         disk = DiskTier(store)
@@ -115,16 +120,22 @@ class DiskOpener:
         """Of a page on disk."""
         return -(-self._config.cache.page_bytes // BLOCK_BYTES) * BLOCK_BYTES + SLOT_EXTRA
 
-    def _check_room(self, path: Path, capacity: int) -> None:
-        try:
-            file_system = os.statvfs(path)
-            taken = sum(os.stat(file).st_blocks * 512 for file in path.iterdir())
-        except OSError as error:
-            raise DiskUnavailable(f"cannot look at {path}: {error.strerror}") from error
+    def _check_room(self, place: Path, directories: Sequence[Path], part: int) -> None:
+        """Raises DiskUnavailable, or OSError. All of the directories lie on the file system of
+        `place`."""
+        file_system = os.statvfs(place)
+        files = [file for path in directories if path.is_dir() for file in path.iterdir()]
+        taken = sum(file.stat().st_blocks * 512 for file in files)
         free = file_system.f_bavail * file_system.f_frsize + taken
-        room = free - self._config.cache.l3.reserve_bytes
-        if capacity > room:
+        room = max(0, free - self._config.cache.l3.reserve_bytes)
+        if part * len(directories) > room:
+            names = ", ".join(map(str, directories))
             raise DiskUnavailable(
-                f"{path} would hold {capacity} bytes, and its file system has {max(0, room)} "
-                "beyond the reserve: choose a smaller size, or free disk space"
+                f"{names} would hold {part * len(directories)} bytes, and the file system has "
+                f"{room} beyond the reserve: choose a smaller size, or free disk space"
             )
+
+
+def _nearest(path: Path) -> Path:
+    """It, or the nearest folder above it that is there."""
+    return next(each for each in (path, *path.absolute().parents) if each.exists())

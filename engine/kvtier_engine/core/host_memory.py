@@ -25,9 +25,13 @@ from kvtier_engine.core.arena_fit import (
     Fit,
     NoHugepages,
     check_hugepages,
+    fit_hugepages,
     fit_slots,
 )
 from kvtier_engine.core.memory_room import memlock_room
+from kvtier_engine.kv.host import HostTier
+from kvtier_engine.kv.policy import make_policy
+from kvtier_engine.kv.priority import ByPriority
 from kvtier_engine.model.errors import ModelError
 from kvtier_engine.model.gguf import model_folder
 from kvtier_engine.model.weights import count_parameters
@@ -60,9 +64,12 @@ class HostMemory:
 
     def why_not(self, slots: int) -> str | None:
         """Why the host has no memory for so many slots, beside what it has given; None: it has."""
+        held_bytes = os.fstat(self.fd).st_blocks * 512
         if self.arena.backing in (Backing.HUGE_2M, Backing.HUGE_1G):
-            return None  # granted for good when the arena was mapped
-        fit = fit_slots(self.demand, os.fstat(self.fd).st_blocks * 512, 0, self.root)
+            # What was given back is anybody's.
+            fit: Fit | None = fit_hugepages(self.demand, held_bytes, self.root)
+        else:
+            fit = fit_slots(self.demand, held_bytes, 0, self.root)
         if fit is None or fit.slots >= slots:
             return None
         return (
@@ -75,8 +82,8 @@ class HostMemory:
         error = self.arena.prefault_error
         if error is not None and error != self._said:
             log.warning(
-                "L2: %s, or raise the limit of the control group, and launch again: while memory "
-                "is short, a slot that has none yet may take the engine down",
+                "L2: %s (`kvtier cache resize l2`), or raise the limit of the control group: while "
+                "memory is short, a slot that has none yet may take the engine down",
                 error,
             )
         self._said = error
@@ -117,6 +124,22 @@ def open_arena(config: EngineConfig, namespace: bytes, root: Path = Path("/")) -
         break
     log.error("L2 is out of use, and L3 with it: the engine goes on with L1 alone")
     return None
+
+
+def open_host(config: EngineConfig, memory: HostMemory | None) -> HostTier | None:
+    """L2's bookkeeping over its memory, with what an earlier engine left in it."""
+    if memory is None:
+        return None
+    name, slots = config.cache.l2.eviction, memory.arena.slots
+    host = HostTier(memory.arena, ByPriority(lambda: make_policy(name, slots)))
+    if memory.slots_in_use < slots:
+        host.resize(memory.slots_in_use)
+        while host.outside:  # the engine before this one had more memory
+            host.shrink(slots, unsaved=True)
+        memory.arena.release(memory.slots_in_use)
+    if host.adopted:
+        log.info("L2: %d pages of the engine before this one are kept", host.adopted)
+    return host
 
 
 def _attempts(config: EngineConfig) -> Iterator[tuple[int | None, Hugepages]]:
@@ -186,7 +209,8 @@ def _too_little(demand: Demand, fit: Fit) -> str:
     return (
         f"`tiers.l2.size` asks for {_size(demand.bytes(demand.slots))}, and {fit.room.source} "
         f"leaves {_size(fit.room.bytes)}, of which the engine needs {_size(fit.reserve_bytes)} for "
-        "the rest; free memory, raise the limit or make `tiers.l2.size` smaller, and launch again"
+        "the rest; free memory or raise the limit, and `kvtier cache resize l2`, or make "
+        "`tiers.l2.size` smaller"
     )
 
 

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 STATS_INTERVAL_S = 1.0
 CHECK_INTERVAL_S = 10.0  # at most so often, only while nothing moves; and at the end
 GAP_S = 0.02  # how long a disk is waited for before it is thought about again
+CHANGE_S_MAX = 20.0  # a clean stop waits no longer for a change of L3
 FLUSH_S_MAX = 30.0  # how long a clean stop waits for the disk to take what L2 holds
 
 
@@ -81,6 +82,7 @@ class Loop:
             self._connection.send_outputs(Outputs(outputs))
             if not busy:
                 self._rest()
+        self._end_change()
         self._flush()
         self._check()
         return self._close_disk()
@@ -173,6 +175,14 @@ class Loop:
         if events is not None:
             self._poller.register(events, zmq.POLLIN)
         self._disk_events = events
+
+    def _end_change(self) -> None:
+        """A disk that is just being opened or closed has to be there, or gone, before the end."""
+        deadline = time.monotonic() + CHANGE_S_MAX
+        while self._control.opens_or_closes_disk and time.monotonic() < deadline:
+            self._engine.settle()
+            self._control.go_on()
+            time.sleep(0.01)
 
     def _flush(self) -> None:
         manager = self._engine.manager

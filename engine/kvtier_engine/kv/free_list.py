@@ -14,7 +14,7 @@ class FreeList:
         self.limit = capacity
         self._free = [place for place in range(capacity - 1, -1, -1) if place not in in_use]
         self._retired: set[int] = set()
-        self.outside: set[int] = set()  # in use above the limit
+        self.places_outside: set[int] = set()  # in use above the limit
 
     def __len__(self) -> int:
         """Places that `take` can give."""
@@ -31,7 +31,7 @@ class FreeList:
         if place < self.limit:
             self._free.append(place)
         else:
-            self.outside.discard(place)
+            self.places_outside.discard(place)
             self._retired.add(place)
 
     def resize(self, limit: int) -> None:
@@ -40,7 +40,7 @@ class FreeList:
         unused = self._retired.union(self._free)
         self._free = sorted((place for place in unused if place < limit), reverse=True)
         self._retired = {place for place in unused if place >= limit}
-        self.outside = set(range(limit, self.capacity)) - self._retired
+        self.places_outside = set(range(limit, self.capacity)) - self._retired
 
     def check(self, used: set[int]) -> None:
         """Raises AssertionError unless every place is in use, free or retired, and but once."""
@@ -49,5 +49,5 @@ class FreeList:
         assert not used & free and not used & self._retired, "a place in use is free"
         assert all(place < self.limit for place in free)
         assert all(place >= self.limit for place in self._retired)
-        assert self.outside == {place for place in used if place >= self.limit}
+        assert self.places_outside == {place for place in used if place >= self.limit}
         assert used | free | self._retired == set(range(self.capacity)), "a place was lost"

@@ -26,7 +26,6 @@ class DiskCopy(Enum):
 
 
 _MAY_GO = (DiskCopy.PRESENT, DiskCopy.UNWANTED)
-_EVICTIONS_MAX = 16  # for one slot: one, but when pages above a new size are among the oldest
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +94,7 @@ class HostTier:
     @property
     def outside(self) -> int:
         """Slots above the size that are still in use."""
-        return len(self._free.outside)
+        return len(self._free.places_outside)
 
     @property
     def populated_bytes(self) -> int:
@@ -147,17 +146,13 @@ class HostTier:
 
     def reserve(self, key: bytes) -> int | None:
         """A slot to fill with the page of `key`, pinned; None if every slot is pinned or kept, or
-        a smaller size leaves none yet."""
+        there are still too many for a smaller size."""
         self.policy.expect(key)
-        for _ in range(_EVICTIONS_MAX):
-            if self._free:
-                break
-            victim = self._victim() if self.slots else None
+        if not self._free:
+            victim = self._victim() if self.slots and not self.over else None
             if victim is None:
                 return None
             self._evict(victim)
-        else:
-            return None
         slot = self._free.take()
         self.reservations += 1
         self._reserved.add(slot)
@@ -232,7 +227,9 @@ class HostTier:
                 self._evict(key)
         if self.over or not self.outside:
             return
-        leaving = (s for s in self._free.outside if s in self._key_of and s not in self._pins)
+        leaving = (
+            s for s in self._free.places_outside if s in self._key_of and s not in self._pins
+        )
         for slot in list(islice(leaving, min(pages_max, len(self._free)))):
             self._move(slot)
 

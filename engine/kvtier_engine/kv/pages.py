@@ -47,16 +47,17 @@ class PagePool:
     @property
     def outside(self) -> int:
         """Pages that are held although they may not be used any more."""
-        return len(self._free.outside)
+        return len(self._free.places_outside)
 
     def resize(self, pages: int) -> None:
-        """So many pages may be used from now on. Cached ones above that leave; held ones do when
-        they are let go (`outside` says how many those are)."""
+        """So many pages may be used from now on. Those above are found no more, or requests would
+        hand them on for ever; those that are held leave when they are let go (`outside` says how
+        many they are)."""
         self._free.resize(pages)
         self.policy.resize(pages)
         for key, page in list(self._page_of.items()):
-            if page >= pages and self._references[page] == 0:
-                self.drop(key)
+            if page >= pages:
+                self._forget(key, page)
 
     @property
     def found(self) -> int:
@@ -99,10 +100,10 @@ class PagePool:
         return pages
 
     def publish(self, page: int, key: bytes) -> bool:
-        """The held page now has all the bytes of `key`. False if another page has them already:
-        then this one stays private to its holder."""
+        """The held page now has all the bytes of `key`. False if another page has them already,
+        or L1 has become smaller: then this one stays private to its holder."""
         assert self._references[page] > 0, "only a held page can be published"
-        if key in self._page_of or page in self._key_of:
+        if key in self._page_of or page in self._key_of or page >= self.pages:
             return False
         self._page_of[key] = page
         self._key_of[page] = key
@@ -128,34 +129,24 @@ class PagePool:
             self._references[page] -= 1
             if self._references[page]:
                 continue
-            if page not in self._key_of:
+            if page in self._key_of:
+                self._cached += 1
+            else:
                 self._free.give_back(page)
-                continue
-            self._cached += 1
-            if page >= self.pages:
-                self.drop(self._key_of[page])
 
     def drop(self, key: bytes) -> None:
         """Forgets a page; nobody may hold it."""
         assert not self.is_held(key), "a held page cannot be dropped"
-        page = self._page_of.pop(key, None)
+        page = self._page_of.get(key)
         if page is not None:
-            del self._key_of[page]
-            self.policy.discard(key)
-            self._cached -= 1
-            self._free.give_back(page)
+            self._forget(key, page)
 
     def forget(self) -> int:
         """Drops every key; cached pages become free. Returns how many keys there were."""
-        count = len(self._page_of)
-        for key, page in self._page_of.items():
-            self.policy.discard(key)
-            if self._references[page] == 0:
-                self._free.give_back(page)
-        self._page_of.clear()
-        self._key_of.clear()
-        self._cached = 0
-        return count
+        gone = list(self._page_of.items())
+        for key, page in gone:
+            self._forget(key, page)
+        return len(gone)
 
     def check(self) -> None:
         """Raises AssertionError if a page is lost or counted twice."""
@@ -165,6 +156,15 @@ class PagePool:
         self._free.check(cached | held)
         assert {k: p for p, k in self._key_of.items()} == self._page_of
         assert len(self.policy) == len(self._page_of)
+
+    def _forget(self, key: bytes, page: int) -> None:
+        """The page is found no more; if nobody holds it, it is free."""
+        del self._page_of[key]
+        del self._key_of[page]
+        self.policy.discard(key)
+        if self._references[page] == 0:
+            self._cached -= 1
+            self._free.give_back(page)
 
     def _evict_one(self) -> None:
         found = self.policy.oldest(1, lambda k: self._references[self._page_of[k]] == 0)

@@ -233,7 +233,7 @@ class Prefetcher:
         if key in self._flights:
             self._join(lookup, key)
             return True
-        if self._is_full or self._host.pinned >= self._slots_max:
+        if self.disk is None or self._is_full or self._host.pinned >= self._slots_max:
             return False
         slot = self._host.reserve(key)
         if slot is None:

@@ -99,8 +99,8 @@ class Saver:
             return
         if ahead and self._is_time_to_look():
             self._offer(self._host.oldest(ahead))
-        while self._queue and self._room:
-            batch = [key for key, _ in zip(self._queue, range(self._room), strict=False)]
+        while self._queue and (room := self._room) > 0:
+            batch = [key for key, _ in zip(self._queue, range(room), strict=False)]
             for key in batch:
                 del self._queue[key]
             self._offer(batch)
@@ -140,7 +140,7 @@ class Saver:
         """The engine stops: offers all that L2 alone holds, the most recent first (and so every
         page before those that follow it). `pump` goes on with it until nothing is in flight."""
         self._is_flushing = True
-        self._queue = dict.fromkeys(reversed(self._host.oldest(self._host.slots)))
+        self._queue = dict.fromkeys(reversed(self._host.oldest(self._host.held)))
 
     @property
     def in_flight(self) -> int:

@@ -6,15 +6,21 @@ from collections.abc import Sequence
 
 import torch
 
-from kvtier_engine import _kernels
 from kvtier_engine.runner.step import Copy
+
+try:
+    from kvtier_engine import _kernels
+except ImportError:  # built without them: torch copies
+    _kernels = None  # type: ignore[assignment]
 
 
 class HostCopier:
     """L1 in host memory: a copy is complete when the call returns."""
 
-    def __init__(self, pages: torch.Tensor, slots: torch.Tensor | None) -> None:
+    def __init__(self, pages: torch.Tensor, slots: torch.Tensor | None, threads: int) -> None:
         """`pages` [pages, bytes] uint8 is L1, `slots` [slots, bytes] uint8 L2 (None: no L2)."""
+        if _kernels is not None and _kernels.num_threads() != threads:
+            _kernels.set_num_threads(threads)
         self.pages = pages
         self.slots = slots
         self.last_step = 0
@@ -45,6 +51,10 @@ class HostCopier:
 
 def _copy(to: torch.Tensor, source: torch.Tensor, pairs: list[tuple[int, int]]) -> None:
     """Rows, (row of `to`, row of `source`) each."""
+    if _kernels is None:
+        for target, origin in pairs:
+            to[target].copy_(source[origin])
+        return
     _kernels.copy_pages(
         to.data_ptr(), to.stride(0), source.data_ptr(), source.stride(0), to.shape[1], pairs
     )

@@ -47,7 +47,7 @@ class PageLocks:
         self._changed = threading.Condition()  # guards all that follows
         self._pieces: list[range] = []  # of slots, registered, one after the other from 0 on
         self._wanted = 0
-        self._is_registering = False
+        self._registering: range | None = None  # a piece under way
         self._is_refused = False
         self._is_closed = False
         self._thread = threading.Thread(
@@ -63,12 +63,13 @@ class PageLocks:
 
     def cover(self, slots: int) -> None:
         """Registers the first `slots` slots, in the background, and no others: those behind are
-        unregistered when this returns, and their memory may go. The caller has no copy of them
-        under way. Raises RuntimeError if the driver does not let go of them."""
+        unregistered when this returns, and their memory may go. Waits for a piece that is being
+        registered only if it reaches behind them. The caller has no copy of them under way. Raises
+        RuntimeError if the driver does not let go of them."""
         with self._changed:
             self._wanted = min(slots, self._memory.slots)
             self._is_refused = False
-            self._changed.wait_for(lambda: not self._is_registering)
+            self._changed.wait_for(lambda: not self._registers_behind(self._wanted))
             self._unregister_behind(self._wanted)
             self._changed.notify_all()
 
@@ -81,6 +82,9 @@ class PageLocks:
         with self._changed:
             self._unregister_behind(0)
 
+    def _registers_behind(self, slots: int) -> bool:
+        return self._registering is not None and self._registering.stop > slots
+
     def _locked(self) -> int:
         return self._pieces[-1].stop if self._pieces else 0
 
@@ -88,9 +92,13 @@ class PageLocks:
         use_device()
         while (piece := self._next()) is not None:
             size = len(piece) * self._memory.slot_bytes
-            status = int(self._cudart.cudaHostRegister(self._address(piece), size, 0))
+            status = -1
+            try:
+                status = int(self._cudart.cudaHostRegister(self._address(piece), size, 0))
+            except RuntimeError:
+                logger.exception("page-locking L2 failed")
             with self._changed:
-                self._is_registering = False
+                self._registering = None
                 if status == 0:
                     self._pieces.append(piece)
                 else:
@@ -105,9 +113,9 @@ class PageLocks:
             )
             if self._is_closed:
                 return None
-            self._is_registering = True
             begin = self._locked()
-            return range(begin, min(begin + self._piece_slots, self._wanted))
+            self._registering = range(begin, min(begin + self._piece_slots, self._wanted))
+            return self._registering
 
     def _refuse(self, status: int) -> None:
         self._is_refused = True

@@ -160,7 +160,7 @@ class Runner:
             return CudaCopier(pages, slots, self.slots_in_use)
         from kvtier_engine.runner.host_copier import HostCopier
 
-        return HostCopier(pages, slots)
+        return HostCopier(pages, slots, self.config.parallel.threads_per_rank)
 
     def _rope(self) -> torch.Tensor:
         positions = self.config.scheduler.max_context_tokens

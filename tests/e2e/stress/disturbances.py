@@ -154,8 +154,10 @@ def change_tiers(site: Site) -> None:
     cache = site.config.cache
     least = -(-site.config.scheduler.max_context_tokens // cache.page_tokens)
     disk = sum(directory.capacity_bytes for directory in cache.l3.directories)
-    full = {"l1": cache.l1.pages * cache.page_bytes, "l2": cache.l2.pages * cache.page_bytes}
-    smaller = {"l1": least * cache.page_bytes, "l2": 4 * cache.page_bytes, "l3": disk // 2}
+    table = 3 * 4096  # of an arena of plain pages and so few slots, at most
+    full = {"l1": cache.l1.pages * cache.page_bytes}
+    full["l2"] = cache.l2.pages * cache.page_bytes + table
+    smaller = {"l1": least * cache.page_bytes, "l2": 4 * cache.page_bytes + table, "l3": disk // 2}
     larger = full | {"l3": disk}
     back = [("attach", {"tier": "l2"}), ("attach", {"tier": "l3"})]
     changes: list[tuple[str, dict[str, Any]]] = [

@@ -119,6 +119,7 @@ class Launcher:
             "cache__prefix_reuse": True,
             "cache__l1__pages": sizes.l1_pages,
             "cache__l2__pages": sizes.l2_pages,
+            "cache__l2__hugepages": "none",  # a slot more or less would be lost in a huge page
             "cache__l3__directories": [{"path": str(self.disk), "capacity_bytes": capacity}],
             "state_dir": str(self.folder / "state"),
             "server__api_keys": [

@@ -43,8 +43,7 @@ class Cache(RuleBasedStateMachine):
         sizes.admission = admission if self.write == "on_evict" else None
         sizes.max_context_tokens = 40
         self.engine = FakeEngine(sizes)
-        self.control = FakeControl(self.engine)
-        self.control.changes.in_background = AtOnce
+        self.control = FakeControl(self.engine, in_background=AtOnce)
         self.model = HintModel(self.engine)
         for change in (Resize("l1", 10), Resize("l2", 8)):
             assert self.control.change(change).refused is None

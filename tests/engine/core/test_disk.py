@@ -97,26 +97,39 @@ class TestSizes:
 
     def test_each_directory_gets_an_equal_part(self, tmp_path):
         opener = self.opener(tmp_path)
-        opener.resize(1 << 25)
+        assert opener.capacities_for(1 << 25) == [1 << 24] * 2
+        assert opener.capacities == [1 << 26] * 2
+        opened = opener.open([1 << 24] * 2)
         assert opener.capacities == [1 << 24] * 2
-        opened = opener.open()
         assert opened.tier.stats().capacity_bytes == 1 << 25
         opened.tier.close()
 
     def test_what_the_file_system_has_not_is_refused(self, tmp_path):
         opener = self.opener(tmp_path, reserve_bytes=1 << 60)
         with pytest.raises(DiskUnavailable, match="has 0 beyond the reserve"):
-            opener.resize(1 << 25)
-        assert opener.capacities == [1 << 26] * 2
+            opener.capacities_for(1 << 25)
 
     def test_what_a_directory_holds_already_counts_as_room(self, tmp_path):
         opener = self.opener(tmp_path, directories=1)
         (tmp_path / "0" / "pages").write_bytes(bytes(1 << 22))
         free = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
         with pytest.raises(DiskUnavailable, match="beyond the reserve"):
-            opener.resize(free * 2)
-        opener.resize(1 << 24)
+            opener.capacities_for(free * 2)
+        opener.capacities_for(1 << 24)
 
-    def test_a_size_of_no_page_is_refused(self, tmp_path):
-        with pytest.raises(DiskUnavailable, match="too few"):
-            self.opener(tmp_path).resize(1000)
+    def test_directories_share_the_room_of_their_file_system(self, tmp_path):
+        opener = self.opener(tmp_path, directories=2, reserve_bytes=0)
+        free = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
+        with pytest.raises(DiskUnavailable, match=r"0, .*1 would hold"):
+            opener.capacities_for(free * 3 // 2)
+
+    def test_a_directory_that_is_not_there_yet_can_have_a_size(self, tmp_path):
+        opener = self.opener(tmp_path, directories=1)
+        (tmp_path / "0").rmdir()
+        assert opener.capacities_for(1 << 25) == [1 << 25]
+
+    def test_a_size_that_does_not_open_is_not_kept(self, tmp_path):
+        opener = self.opener(tmp_path)
+        with pytest.raises(DiskUnavailable, match="bytes at least"):
+            opener.open(opener.capacities_for(2000))
+        assert opener.capacities == [1 << 26] * 2

@@ -15,8 +15,7 @@ from support.models import engine_config, small_llama
 
 from kvtier_engine.config import EngineConfig, L2Config, ParallelConfig
 from kvtier_engine.core.arena_fit import Demand
-from kvtier_engine.core.host_memory import HostMemory, open_arena
-from kvtier_engine.core.tiers import open_host
+from kvtier_engine.core.host_memory import HostMemory, open_arena, open_host
 from kvtier_store import Arena, Backing
 
 MIB = 1 << 20
@@ -300,3 +299,26 @@ def test_more_slots_are_wanted_later_than_the_host_has_room_for(config, opened, 
     assert reason is not None
     assert "free memory, or choose a smaller size" in reason
     assert memory.why_not(2000) is None
+
+
+def test_huge_pages_that_were_given_back_are_anybody_s(config, opened, tmp_path):
+    memory = opened(config, available(tmp_path, mib=900))
+    memory.demand = Demand.of(config, "2MiB")
+    arena: Any = SimpleNamespace(backing=Backing.HUGE_2M)
+    memory.arena, real = arena, memory.arena
+    real.release(1000)
+    captured(tmp_path, {f"sys/kernel/mm/{HUGE}/free_hugepages": "2\n"})
+    assert "free_hugepages leaves room for" in str(memory.why_not(SLOTS))
+    captured(tmp_path, {f"sys/kernel/mm/{HUGE}/free_hugepages": "50\n"})
+    assert memory.why_not(SLOTS) is None
+    memory.arena = real
+
+
+def test_a_size_holds_the_slots_that_the_plan_counts(config):
+    demand = Demand.of(config, "transparent")
+    size = demand.bytes(1000)
+    assert demand.slots_in(size) >= 1000
+    assert demand.bytes(demand.slots_in(size)) <= size
+    assert demand.slots_in(demand.bytes(SLOTS)) in (SLOTS, SLOTS + 1)
+    assert demand.slots_in(10 * demand.bytes(SLOTS)) == SLOTS + 1
+    assert demand.slots_in(1000) == 0

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 from support.engine_process import wait_for
-from support.fake_control import FakeControl
+from support.fake_control import TOO_SMALL, FakeControl
 from support.fake_engine import FakeEngine, Sizes, page_keys
 from support.fake_tiers import reference_answer
 
-from kvtier_engine.core.tier_changes import PATIENCE_S
+from kvtier_engine.core.disk_changes import HANGS_S
+from kvtier_engine.core.memory_changes import PATIENCE_S
 from kvtier_engine.kv.host import DiskCopy
 from kvtier_engine.messages import Attach, Detach, Figures, Pin, Prefix, Resize
 from kvtier_engine.runner.step import TierSizes
@@ -72,6 +73,36 @@ class TestL1:
         engine.run()
         assert engine.answers["running"] == reference_answer(LONG, 12)
         assert engine.answers["other"] == reference_answer(OTHER, 8)
+
+    def test_does_not_hand_on_what_requests_share(self):
+        """Or a prompt that is always in use would keep its pages for ever."""
+        engine, control = started(l1=16)
+        engine.submit("other", OTHER, 3)
+        engine.submit("first", LONG, 12)
+        engine.step(8)
+        control.begin(Resize("l1", 8))
+        for turn in range(6):
+            engine.submit(f"next {turn}", [*LONG, turn], 3)
+            for _ in range(4):
+                control.go_on()
+        assert control.replies, "pages are handed from one request to the next"
+        engine.run()
+        for turn in range(6):
+            assert engine.answers[f"next {turn}"] == reference_answer([*LONG, turn], 3)
+
+    def test_another_size_takes_the_place_of_one_that_waits(self):
+        engine, control = started(l1=16)
+        engine.submit("running", LONG, 12)
+        engine.submit("other", OTHER, 8)
+        engine.step(8)
+        control.begin(Resize("l1", 8))
+        control.go_on()
+        assert "is under way" in str(control.reply(Resize("l2", 20), 1).refused)
+        assert control.change(Resize("l1", 16)).values["pages"] == 16
+        first = next(reply for reply in control.replies if reply.request_id == "0")
+        assert first.refused == "another command for the same tier has taken its place"
+        engine.run()
+        assert engine.answers["running"] == reference_answer(LONG, 12)
 
     def test_holds_one_request_at_least(self):
         _, control = started()
@@ -267,22 +298,43 @@ class TestL3:
         assert engine.host.pinned == 0
         assert {page.disk_copy for _, page in engine.host.pages()} == {DiskCopy.UNWANTED}
 
+    def test_one_that_hangs_is_left_behind_and_closed_when_it_has_ended(self):
+        engine, control = started()
+        engine.submit("writes", LONG, 3)
+        for _ in range(30):
+            engine.step_once()
+        control.begin(Detach("l3"))
+        control.go_on()
+        engine.now += HANGS_S + 1
+        control.go_on()
+        assert "hang: its directories are given back when they end" in str(
+            control.replies[0].refused
+        )
+        assert "hangs still" in str(control.change(Attach("l3")).refused)
+        assert "detach l3 first" in str(control.change(Detach("l2")).refused)
+        assert control.change(Resize("l2", 20)).values["pages"] == 20
+        wait_for(lambda: control.change(Attach("l3")).refused is None, "the disk to be closed")
+        check_answers(engine, LONG, OTHER)
+
     def test_another_size_is_an_opening_anew(self):
         engine, control = started()
         engine.ask(LONG)
         assert control.change(Resize("l3", 50)).values["pages"] == 100
-        assert control.opener.asked == [50]
+        assert control.opener.capacities == [50]
         assert engine.manager.disk is not None
         assert "too few" in str(control.change(Resize("l3", 0)).refused)
         control.change(Detach("l3"))
         assert "attach it" in str(control.change(Resize("l3", 9)).refused)
         control.change(Attach("l3", 70))
-        assert control.opener.asked == [50, 70]
+        assert control.opener.capacities == [70]
         assert "attached already" in str(control.change(Attach("l3")).refused)
 
     def test_one_that_does_not_open_can_be_attached_later(self):
         engine, control = started()
         engine.ask(LONG)
+        refused = control.change(Resize("l3", TOO_SMALL)).refused
+        assert refused == "too small; l3 has the size that it had"
+        assert engine.manager.disk is not None
         control.opener.error = "the disk is gone"
         refused = control.change(Resize("l3", 50)).refused
         assert refused == "the disk is gone; l3 is out of use until it can be attached"

@@ -77,6 +77,30 @@ def test_pieces_of_whole_slots_cover_everything_in_order(cudart: FakeCudart) -> 
     assert cudart.registered == {}
 
 
+def test_a_size_that_needs_no_unlocking_waits_for_no_piece(cudart: FakeCudart) -> None:
+    locks = make_locks(cudart, 1000)
+    cudart.gate.clear()
+    locks.cover(1000)
+    assert cudart.begun.wait(60)
+    locks.cover(1000)  # would wait for ever
+    locks.cover(PIECE_SLOTS)
+    cudart.gate.set()
+    wait_for(lambda: locks.locked == PIECE_SLOTS, "the piece to be registered")
+    locks.close()
+
+
+def test_an_error_of_the_runtime_is_a_refusal(cudart: FakeCudart, monkeypatch: Any) -> None:
+    def fail(*args: int) -> int:
+        raise RuntimeError("no context")
+
+    monkeypatch.setattr(cudart, "cudaHostRegister", fail)
+    locks = make_locks(cudart, 10)
+    locks.cover(10)
+    locks.cover(5)
+    assert locks.locked == 0
+    locks.close()
+
+
 def test_a_slot_larger_than_a_piece_is_a_piece(cudart: FakeCudart) -> None:
     locks = PageLocks(cudart, SlotMemory(ADDRESS, 3, PIECE_BYTES + 4096), lambda: None)
     locks.cover(3)
