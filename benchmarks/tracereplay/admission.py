@@ -33,7 +33,6 @@ class IndexStore:
         self._capacity = capacity
         self._pages: OrderedDict[bytes, None] = OrderedDict()
         self._ended: list[Any] = []
-        self._evicted = 0
         self.written = 0
 
     def __contains__(self, key: bytes) -> bool:
@@ -51,7 +50,6 @@ class IndexStore:
         for put in batch:
             if len(self._pages) == self._capacity:
                 self._pages.popitem(last=False)
-                self._evicted += 1
             self._pages[put.key] = None
             self.written += 1
             self._ended.append(SimpleNamespace(ticket=put.ticket, status=Status.OK))
@@ -59,9 +57,6 @@ class IndexStore:
     def poll(self) -> list[Any]:
         ended, self._ended = self._ended, []
         return ended
-
-    def stats(self) -> Any:
-        return SimpleNamespace(evicted=self._evicted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,5 +120,7 @@ class TwoTiers:
 def admission_outcome(trace: Trace, percent: float, times: int, *, is_choosy: bool) -> Outcome:
     """With L2 of so many percent of the unique blocks, and L3 of so many times that."""
     l2_pages = trace.pages(percent)
-    admission = Admission(times * l2_pages, slot_bytes=1, is_choosy=is_choosy)
+    admission = Admission(
+        times * l2_pages, slot_bytes=1, memory_pages=l2_pages, is_choosy=is_choosy
+    )
     return TwoTiers(l2_pages, times * l2_pages, admission).replay(trace)
