@@ -23,7 +23,9 @@ class Trace:
     block_tokens: int
     chains: list[Chain]
     tokens: int  # of all prompts
-    times: list[float] = field(default_factory=list)  # of arrival, in seconds
+    times: list[float] = field(
+        default_factory=list
+    )  # of arrival, in seconds; one apart where not told
 
     @cached_property
     def unique(self) -> int:
@@ -50,7 +52,7 @@ def read_trace(path: Path, requests_max: int | None = None) -> Trace:
         for each in requests
     ]
     tokens = sum(each["input_length"] for each in requests)
-    times = [each["timestamp"] / 1000 for each in requests]
+    times = [each.get("timestamp", 1000 * i) / 1000 for i, each in enumerate(requests)]
     return Trace(path.name, block, chains, tokens, times)
 
 

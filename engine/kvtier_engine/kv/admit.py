@@ -1,9 +1,9 @@
 """Which pages are worth a write to the disk. Pure decisions; times are passed in.
 
-The rule: the disk takes only what has been used before while, of two disks in miniature that see the
-same requests, the one that does so finds as many pages as the one that takes everything. So
-a disk that is large enough learns at once, and one that is too small is not worn by what it
-would lose before anybody asks for it.
+The rule: the disk takes only what has been used before while, of two disks in miniature that see
+the same requests, the one that does so finds as many pages as the one that takes everything. So a
+disk that is large enough learns at once, and one that is too small is not worn by what it would
+lose before anybody asks for it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 GHOSTS_PER_PAGE = 4  # ids remembered of what the disk has not, for each page that it can have
 SEEN_MAX = 1 << 22  # ids in all: 64 MiB
 MINIATURE_PAGES = 4096  # of a miniature: of a larger disk one page in so many is followed
-MEMORY = 8  # times the disk's pages: of so many pages asked for it is counted what was found
+MEMORY = 16  # times the disk's pages: of so many pages asked for it is counted what was found
 TOLERANCE = 0.001  # of the pages asked for: hits that fewer writes are worth
 SHORTEST_S = 0.001
 DAY_S = 86400.0
@@ -196,7 +196,7 @@ class Rivals:
 
     @property
     def choosy_wins(self) -> bool:
-        """Not before the miniature has been filled twice."""
+        """Not before the miniature that takes everything has been filled twice."""
         return self._evictions >= self._pages and self._gained >= -TOLERANCE * self._asked
 
     def use(self, uses: Uses, seen: SeenPages, now: float) -> None:
@@ -228,8 +228,8 @@ class Rivals:
 
 
 class Admission:
-    """`auto`: see above. `is_choosy` False leaves nothing but the budget. `memory_pages`: of the tier
-    above, which pages go through before they are written."""
+    """`auto`: see above. `is_choosy` False leaves nothing but the budget. `memory_pages`: of the
+    tier above, which pages go through before they are written."""
 
     def __init__(
         self,
