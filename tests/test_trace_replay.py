@@ -84,7 +84,8 @@ def test_a_perfect_hint_is_one(replay, trace):
 def test_a_disk_with_room_for_all_finds_and_writes_all(replay, trace):
     """Each page is written once, when L2 is about to lose it for the first time."""
     outcome = replay.admission.admission_outcome(trace, 10, 20, is_choosy=False)
-    assert outcome.hits == replay.simulator.lru_hits(trace.chains, [trace.unique])[0]
+    ceiling = replay.simulator.lru_hits(trace.chains, [trace.unique])[0]
+    assert 0.99 * ceiling < outcome.hits <= ceiling, "the first to go may go unsaved"
     assert 0.8 * trace.unique < outcome.written <= trace.unique
 
 
