@@ -229,11 +229,11 @@ class L3(Section):
         examples=["write_through"],
     )
     admission: L3Admission = Field(
-        default="all",
-        description="`all`: every page is written. `auto`: while pages stay in L3 longer than it "
-        "takes until they are used again, all are; when L3 is too small for that, only those that "
-        "have been used before: fewer writes, and some hits fewer on some workloads.",
-        examples=["auto"],
+        default="auto",
+        description="`auto`: every page is written, but only those that have been used before "
+        "while L3 would find as many pages with those alone, as when it is too small for the "
+        "others: fewer writes for the same hits. `all`: every page is written.",
+        examples=["all"],
     )
     write_bytes_per_day: LimitField = Field(
         default=None,

@@ -19,7 +19,7 @@ PERCENTS = (0.2, 1, 2, 5, 10, 20, 50)  # at the smallest, most chains are longer
 def replay(monkeypatch):
     """The benchmark's modules, which are no package that is installed."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    names = ("trace", "simulator", "books")
+    names = ("trace", "simulator", "books", "admission")
     return SimpleNamespace(**{n: importlib.import_module(f"tracereplay.{n}") for n in names})
 
 
@@ -29,7 +29,8 @@ def trace(replay, request):
     if request.param == "real":
         return replay.trace.read_trace(TRACE)
     chains = made_sessions(random.Random(4))
-    return replay.trace.Trace("made", 1, chains, sum(map(len, chains)))
+    times = [float(second) for second in range(len(chains))]
+    return replay.trace.Trace("made", 1, chains, sum(map(len, chains)), times)
 
 
 def made_sessions(rng: random.Random) -> list[list[bytes]]:
@@ -78,6 +79,25 @@ def test_a_perfect_hint_is_one(replay, trace):
         assert hits <= replay.simulator.min_hits(trace.chains, pages)
     ceiling = replay.simulator.lru_hits(trace.chains, [trace.unique])
     assert replay.books.hinted_hits(trace.chains, trace.pages(30)) == ceiling[0]
+
+
+def test_a_disk_with_room_for_all_finds_and_writes_all(replay, trace):
+    """Each page is written once, when L2 is about to lose it for the first time."""
+    outcome = replay.admission.admission_outcome(trace, 10, 20, is_choosy=False)
+    ceiling = replay.simulator.lru_hits(trace.chains, [trace.unique])[0]
+    assert 0.99 * ceiling < outcome.hits <= ceiling, "the first to go may go unsaved"
+    assert 0.8 * trace.unique < outcome.written <= trace.unique
+
+
+@pytest.mark.parametrize("percent", [1, 2, 5])
+@pytest.mark.parametrize("times", [5, 10])
+def test_auto_finds_what_all_finds_and_writes_no_more(replay, trace, percent, times):
+    every, auto = (
+        replay.admission.admission_outcome(trace, percent, times, is_choosy=is_choosy)
+        for is_choosy in (False, True)
+    )
+    assert trace.rate(auto.hits) >= trace.rate(every.hits) - 0.01, "these traces are short"
+    assert auto.written <= every.written
 
 
 def test_the_optimum_is_found_by_trying_everything(replay):

@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -23,6 +23,9 @@ class Trace:
     block_tokens: int
     chains: list[Chain]
     tokens: int  # of all prompts
+    times: list[float] = field(
+        default_factory=list
+    )  # of arrival, in seconds; one apart where not told
 
     @cached_property
     def unique(self) -> int:
@@ -48,7 +51,9 @@ def read_trace(path: Path, requests_max: int | None = None) -> Trace:
         [_key(number) for number in each["hash_ids"][: each["input_length"] // block]]
         for each in requests
     ]
-    return Trace(path.name, block, chains, sum(each["input_length"] for each in requests))
+    tokens = sum(each["input_length"] for each in requests)
+    times = [each.get("timestamp", 1000 * i) / 1000 for i, each in enumerate(requests)]
+    return Trace(path.name, block, chains, tokens, times)
 
 
 def _key(number: int) -> bytes:

@@ -101,7 +101,7 @@ class L3Config(Section):
         default="on_evict", description="A page is written when L2 evicts it, or when it is new."
     )
     admission: L3Admission = Field(
-        default="all", description="Whether a disk that is too small takes only what was used."
+        default="auto", description="Whether a disk that is too small takes only what was used."
     )
     admit_sightings: int = Field(
         default=1, ge=1, le=15, description="A page is written when it is seen for the n-th time."

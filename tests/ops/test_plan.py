@@ -94,16 +94,16 @@ def test_the_admission_rule_reaches_the_engine() -> None:
 
 def test_how_the_disk_is_written_reaches_the_engine() -> None:
     l3 = {"size": "4GiB", "directories": [str(DISK)]}
-    l3 |= {"write": "write_through", "admission": "auto", "write_bytes_per_day": "5TB"}
+    l3 |= {"write": "write_through", "admission": "all", "write_bytes_per_day": "5TB"}
     made = plan(profile(tiers={"l3": l3}))
     cache = made.engine_config(Path("/run/x")).cache
-    assert (cache.l3.write, cache.l3.admission) == ("write_through", "auto")
+    assert (cache.l3.write, cache.l3.admission) == ("write_through", "all")
     assert cache.l3.write_bytes_per_day == 5 * 10**12
     l3["write_bytes_per_day"] = "none"
     cache = plan(profile(tiers={"l3": l3})).engine_config(Path("/run/x")).cache
     assert cache.l3.write_bytes_per_day is None
     cache = plan(profile(l3="4GiB")).engine_config(Path("/run/x")).cache
-    assert (cache.l3.write, cache.l3.admission) == ("on_evict", "all")
+    assert (cache.l3.write, cache.l3.admission) == ("on_evict", "auto")
     assert cache.l3.write_bytes_per_day is None
 
 

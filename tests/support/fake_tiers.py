@@ -106,7 +106,6 @@ class FakeStore:
         self.sightings: Counter[bytes] = Counter()
         self.offered: list[Any] = []
         self.pins: Counter[bytes] = Counter()
-        self.evicted = 0  # told by the test
 
     def contains(self, keys: list[bytes]) -> list[bool]:
         return [key in self.pages for key in keys]
@@ -174,7 +173,6 @@ class FakeStore:
             capacity_pages=100,
             capacity_bytes=100,
             pages=len(self.pages),
-            evicted=self.evicted,
             directories=[],
         )
 

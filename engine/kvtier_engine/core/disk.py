@@ -111,6 +111,7 @@ class DiskOpener:
             disk.stats().capacity_pages,
             slot_bytes=self._slot_bytes,
             budget=budget,
+            memory_pages=self._config.cache.l2.pages,
             is_choosy=l3.admission == "auto",
         )
         return SaveRules(l3.write, admission)

@@ -126,11 +126,6 @@ class DiskTier:
     def page_bytes(self) -> int:
         return self._store.page_bytes
 
-    @property
-    def evictions(self) -> int:
-        """Pages that left to make room for others."""
-        return self._store.stats().evicted
-
     def stats(self) -> StoreStats:
         return self._store.stats()
 

@@ -15,7 +15,6 @@ SAVES_IN_FLIGHT_MAX = 128  # the store takes 256
 SHRINK_AHEAD = 512  # pages that are written ahead when L2 is made smaller
 RETRY_S = 5.0  # after the disk has refused a page
 LOOK_S = 0.05  # between two looks at the oldest pages while nothing happens
-STORED_PER_LOOK = 16  # so many pages later it is looked again what the disk has evicted
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,6 @@ class Saver:
         self._look_again = 0.0
         self._slots_needed = 0.0  # by a step that needs any: the most of late
         self._reservations_seen = host.reservations
-        self._evicted_seen = 0
         self.saved = 0
         self.refused = 0  # times that the disk did not take a page
         self.not_admitted = 0  # times that admission, or the disk's own rule, did not want one
@@ -116,7 +114,8 @@ class Saver:
             case SaveOutcome.STORED:
                 self.saved += 1
                 page.disk_copy = DiskCopy.PRESENT
-                self._stored(saved.key)
+                if self.admission is not None:
+                    self.admission.stored(saved.key, self._clock())
             case SaveOutcome.NOT_ADMITTED:
                 self.not_admitted += 1
                 page.disk_copy = DiskCopy.UNWANTED
@@ -212,16 +211,3 @@ class Saver:
         self._saving += 1
         pieces, link = self._host.pieces(slot), page.link
         self._disk.save(key, link.parent, slot, pieces, chain_pages=link.chain_pages)
-
-    def _stored(self, key: bytes) -> None:
-        admission = self.admission
-        if admission is None:
-            return
-        admission.stored(key, self._clock())
-        if self.saved % STORED_PER_LOOK == 0:
-            evicted = self._disk.evictions
-            samples = admission.samples()
-            left = self._disk.contains(samples)
-            # Pages of a directory out of use are not found either, and not evicted.
-            admission.seen_on_disk(samples, left, evicted != self._evicted_seen, self._clock())
-            self._evicted_seen = evicted

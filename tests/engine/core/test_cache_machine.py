@@ -114,7 +114,6 @@ class Cache(RuleBasedStateMachine):
         if self.engine.store.pages:
             key = data.draw(st.sampled_from(sorted(self.engine.store.pages)))
             del self.engine.store.pages[key]
-            self.engine.store.evicted += 1
 
     @rule(seconds=st.sampled_from([1.0, 6.0, 11.0]))
     def time_passes(self, seconds):

@@ -61,7 +61,8 @@ def rules_for(folder, **fields):
 
 
 def test_rules_of_writing(tmp_path):
-    assert rules_for(tmp_path) == SaveRules("on_evict")
+    assert rules_for(tmp_path, admission="all") == SaveRules("on_evict")
+    assert rules_for(tmp_path).admission is not None
     rules = rules_for(tmp_path, write="write_through", admission="auto")
     assert rules.write == "write_through"
     assert rules.admission is not None

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvtier_engine.kv.admit import DAY_S, SAMPLES, Admission, SeenPages, Uses, WriteBudget
+from kvtier_engine.kv import admit
+from kvtier_engine.kv.admit import (
+    DAY_S,
+    Admission,
+    SeenPages,
+    Uses,
+    WriteBudget,
+)
 
 
 def key(number: int) -> bytes:
@@ -33,51 +40,118 @@ def admission(**changes: object) -> Admission:
     return Admission(32, slot_bytes=10, **changes)  # type: ignore[arg-type]
 
 
-def too_small(rule: Admission, gap_s: float = 100.0, age_s: float = 50.0) -> None:
-    """What the rule sees of a disk that evicts pages `gap_s - age_s` before their next use."""
-    rule.stored(key(900), 0.0)
-    rule.seen_on_disk(keys(900), [False], True, age_s)
-    rule.used(computes(900), gap_s)
+class Requests:
+    """Requests whose pages all leave memory before the next one; the times of a rule."""
+
+    def __init__(self, rule: Admission) -> None:
+        self.rule = rule
+        self.now = 0.0
+        self._fresh = 1000
+
+    def ask(self, chain: list[bytes]) -> None:
+        self.now += 1.0
+        self.rule.used(Uses([], chain, set()), self.now)
+        for each in reversed(chain):
+            if self.rule.admits(each, False, self.now):
+                self.rule.stored(each, self.now)
+
+    def fresh(self, pages: int) -> list[bytes]:
+        """A chain that nobody has asked for before."""
+        self._fresh += pages
+        return [digest(number) for number in range(self._fresh - pages, self._fresh)]
+
+    def rounds(self, count: int, fresh: int) -> None:
+        """Of twenty pages that come again, after as many as `fresh` that do not."""
+        for _ in range(count):
+            self.ask([digest(number) for number in range(20)])
+            self.ask(self.fresh(fresh))
+
+
+def too_small(rule: Admission) -> Requests:
+    """A disk of 32 pages finds none of the twenty after 40 others, if it takes those."""
+    requests = Requests(rule)
+    requests.rounds(10, fresh=40)
+    return requests
 
 
 def test_all_is_taken_until_the_disk_turns_out_too_small():
     rule = admission()
     assert rule.admits(key(1), False, 0.0)
     assert rule.eviction_age_s == math.inf
-    too_small(rule)
-    assert (rule.eviction_age_s, rule.reuse_gap_s) == pytest.approx((50.0, 100.0))
+    requests = too_small(rule)
     assert not rule.takes_all
-    assert not rule.admits(key(2), False, 101.0)
+    assert not rule.admits(key(2), False, requests.now)
+    assert rule.eviction_age_s < rule.reuse_gap_s == pytest.approx(2.0)
+
+
+def test_all_is_taken_while_pages_used_once_bring_hits_however_long_other_gaps_are():
+    """Each chain is asked for twice, soon; the twenty come again after the disk has lost them."""
+    rule = admission()
+    requests = Requests(rule)
+    for _ in range(50):
+        requests.ask([digest(number) for number in range(20)])
+        for _ in range(10):
+            chain = requests.fresh(10)
+            requests.ask(chain)
+            requests.ask(chain)
+    assert rule.takes_all
+
+
+def test_what_never_comes_again_is_not_written():
+    rule = admission()
+    requests = Requests(rule)
+    for _ in range(100):
+        requests.ask(requests.fresh(4))
+    assert not rule.takes_all
 
 
 def test_a_disk_that_is_too_small_takes_what_was_used_before():
     rule = admission()
-    too_small(rule)
-    assert rule.admits(key(3), True, 101.0), "in memory"
-    assert not rule.admits(key(4), False, 101.0)
-    assert rule.admits(key(4), False, 102.0), "offered for the second time"
-    rule.stored(key(5), 0.0)
-    assert rule.admits(key(5), False, 102.0), "it was on disk once, and is computed again"
+    now = too_small(rule).now
+    assert rule.admits(key(3), True, now), "in memory"
+    assert not rule.admits(key(4), False, now)
+    assert rule.admits(key(4), False, now), "offered for the second time"
+    rule.stored(key(5), now)
+    assert rule.admits(key(5), False, now), "it was on disk once, and is computed again"
 
 
-def test_a_disk_that_keeps_pages_long_enough_again_takes_all():
+def test_a_disk_that_finds_more_if_it_takes_all_does_so_again():
     rule = admission()
-    too_small(rule)
-    for number in range(10):
-        rule.stored(key(number), 0.0)
-        rule.seen_on_disk(rule.samples(), [False] * len(rule.samples()), True, 1000.0)
-    assert rule.eviction_age_s > rule.reuse_gap_s
-    assert rule.admits(key(50), False, 1001.0)
+    requests = too_small(rule)
+    for _ in range(50):
+        chain = requests.fresh(8)
+        requests.ask(chain)
+        requests.ask(chain)
+    assert rule.takes_all
 
 
-def test_a_disk_that_still_has_what_is_older_than_the_gap_takes_all():
+def test_hits_in_memory_are_no_reason():
+    """What memory finds, the disk need not have."""
     rule = admission()
-    too_small(rule)
-    rule.stored(key(1), 100.0)
-    rule.used(computes(2), 190.0)
+    requests = Requests(rule)
+    for _ in range(50):
+        chain = requests.fresh(8)
+        requests.ask(chain)
+        rule.used(Uses(chain, [], set()), requests.now)
     assert not rule.takes_all
-    rule.used(computes(2), 210.0)
-    assert rule.takes_all, "nothing has been evicted, and 1 is there for longer than the gap"
+
+
+def test_memory_counts_to_what_the_disk_keeps():
+    small, large = admission(), admission(memory_pages=40)
+    too_small(small)
+    too_small(large)
+    assert (small.takes_all, large.takes_all) == (False, True)
+
+
+def test_a_large_disk_is_followed_by_some_of_its_pages(monkeypatch):
+    monkeypatch.setattr(admit, "MINIATURE_PAGES", 64)
+    rule = Admission(1024, slot_bytes=1)
+    requests = Requests(rule)
+    hot = [digest(number) for number in range(600)]
+    for _ in range(8):
+        requests.ask(hot)
+        requests.ask(requests.fresh(1100))
+    assert not rule.takes_all
 
 
 def test_gaps_are_those_that_the_disk_could_bridge():
@@ -101,35 +175,10 @@ def test_a_few_long_gaps_do_not_hide_many_short_ones():
     assert 1.0 < rule.reuse_gap_s < 10.0
 
 
-def test_use_makes_samples_younger():
-    rule = admission()
-    rule.stored(key(1), 0.0)
-    rule.used(Uses(keys(1), [], set()), 30.0)
-    rule.seen_on_disk(rule.samples(), [False], True, 50.0)
-    assert rule.eviction_age_s == pytest.approx(20.0)
-
-
-def test_pages_out_of_reach_say_nothing_of_ages():
-    rule = admission()
-    rule.stored(key(1), 0.0)
-    rule.seen_on_disk(keys(1), [False], False, 50.0)
-    assert rule.eviction_age_s == math.inf
-    assert rule.samples() == []
-
-
-def test_samples_are_few_and_those_that_stay_for_ever_make_room():
-    rule = Admission(10 * SAMPLES, slot_bytes=1)
-    for number in range(100 * SAMPLES):
-        rule.stored(key(number), 0.0)
-    samples = rule.samples()
-    assert len(samples) == SAMPLES
-    two_fills_ago = 100 * SAMPLES - 2 * 10 * SAMPLES
-    assert key(two_fills_ago - 20) <= min(samples) <= key(two_fills_ago + 20)
-
-
 def test_without_a_choice_only_the_budget_counts():
     rule = admission(is_choosy=False, budget=WriteBudget(2500, lambda: 0))
-    too_small(rule)
+    for number in range(100):
+        rule.used(computes(number), 0.0)
     assert [rule.admits(key(n), False, 0.0) for n in range(12)] == [True] * 10 + [False] * 2
     assert rule.capped == 2
 
@@ -175,20 +224,29 @@ def test_a_budget_lasts_for_the_whole_day():
     assert all(8 <= writes <= 10 for writes in hours)
 
 
-def test_a_page_that_is_forgotten_is_the_oldest_of_its_bucket():
-    seen = SeenPages(SeenPages.WAYS)
-    for number in range(1, SeenPages.WAYS + 1):
-        seen.add(key(number), float(number))
-    assert seen.use(key(1), 100.0) == 99.0
-    seen.add(key(50), 101.0)
-    assert key(1) in seen
-    assert key(2) not in seen
-    assert seen.use(key(2), 102.0) is None
+@given(st.integers(2, 300), st.integers(1, 1000))
+def test_pages_are_forgotten_in_the_order_of_their_last_uses(pages, count):
+    """No page behind one that is forgotten is known: a chain would be written with holes."""
+    seen = SeenPages(pages)
+    for number in range(count):
+        seen.add(digest(number), float(number))
+    known = [digest(number) in seen for number in range(count)]
+    assert known == sorted(known)
+    assert min(count, pages // 2) <= sum(known) <= pages
+
+
+def test_a_page_that_is_used_is_remembered_longer():
+    seen = SeenPages(8)
+    for number in range(1, 20):
+        seen.add(digest(number), float(number))
+        assert seen.use(digest(1), number + 0.5) is not None
+    assert digest(2) not in seen
+    assert seen.use(digest(2), 102.0) is None
 
 
 @given(st.lists(st.integers(1, 30)))
 def test_seen_pages_are_a_dictionary_while_they_fit(numbers):
-    seen, plain = SeenPages(30 * SeenPages.WAYS), {}
+    seen, plain = SeenPages(62), {}
     for now, number in enumerate(numbers):
         before = seen.use(digest(number), now)
         assert before == (now - plain[number] if number in plain else None)
