@@ -148,8 +148,10 @@ class HostTier:
         """A slot to fill with the page of `key`, pinned; None if every slot is pinned or kept, or
         there are still too many for a smaller size."""
         self.policy.expect(key)
+        if self.over:
+            return None
         if not self._free:
-            victim = self._victim() if self.slots and not self.over else None
+            victim = self._victim()
             if victim is None:
                 return None
             self._evict(victim)

@@ -64,13 +64,15 @@ class Slots(RuleBasedStateMachine):
             return
         before = set(self.pages)
         may_go = {page for page in before - self.kept if self.is_free(page)}
+        size = self.host.slots
         slot = self.host.reserve(key(number))
-        assert (slot is None) == (len(before) == SLOTS and not may_go)
+        assert (slot is None) == (len(before) > size or (len(before) == size and not may_go))
         if slot is None:
             return
+        assert slot < size
         gone = {page for page in before if self.host.find(page) is None}
         assert gone <= may_go
-        assert len(gone) == (len(before) == SLOTS)
+        assert len(gone) == (len(before) == size)
         for page in gone:
             del self.pages[page]
         self.host.publish(slot, key(number))
@@ -111,6 +113,26 @@ class Slots(RuleBasedStateMachine):
         assert set(self.host.clear()) == free
         for page in free:
             del self.pages[page]
+
+    @rule(slots=st.integers(0, SLOTS))
+    def resize(self, slots):
+        self.host.resize(slots)
+
+    @rule(pages_max=st.integers(1, 3))
+    def shrink(self, pages_max):
+        before, over, outside = set(self.pages), self.host.over, self.host.outside
+        self.host.shrink(pages_max, unsaved=True)
+        gone = {page for page in before if self.host.page(page) is None}
+        assert gone <= {page for page in before - self.kept if self.is_free(page)}
+        assert len(gone) <= min(over, pages_max)
+        assert self.host.outside <= outside
+        for page in before:
+            if page in gone:
+                del self.pages[page]
+                continue
+            slot = self.host.page(page).slot
+            assert slot == self.pages[page] or (self.is_free(page) and slot < self.host.slots)
+            self.pages[page] = slot
 
     @invariant()
     def agrees(self):
