@@ -1,6 +1,7 @@
 """Time to first token of prompts that lie on disks of any speed: loaded, computed, or both at once.
 
-    python benchmarks/restore.py [--disk DIR] [--rounds N] [--plot FILE.png]
+    python benchmarks/restore.py [--lengths N,N] [--speeds MB/s,MB/s] [--rounds N]
+                                 [--plot FILE.png] [--disk DIR]
 
 The disk is slowed down by throttle.c. For each speed and length: the whole prompt computed, the
 whole prompt loaded (`compute_while_loading` off), and kvtier's choice. The bar: never more than
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from throttle import Throttle
 from kvtier_engine.config import EngineConfig
 
 LENGTHS = (512, 1024, 2048, 4096, 6000)
-SPEEDS = (4e6, 8e6, 16e6, 32e6, 100e6, 0)  # bytes/s; 0: the disk's own
+SPEEDS = "4,8,16,32,100,0"
 BAR = 1.05
 WARM_UP = 10**6  # seeds of prompts that share nothing with those that count
 HEADER = ("disk", "tokens", "computed s", "loaded s", "kvtier s", "of the better", "pages computed")
@@ -40,12 +42,20 @@ class Times:
     pages: dict[Point, list[float]] = field(default_factory=dict)  # computed, of those on disk
 
 
-def prompts(turn: int) -> dict[int, list[int]]:
-    return {tokens: noise(100 * turn + i, tokens) for i, tokens in enumerate(LENGTHS)}
+PROBE_TOKENS = 512  # of a prompt on disk by which an engine learns how fast that is
+
+
+def prompts(turn: int, lengths: Sequence[int]) -> dict[int, list[int]]:
+    return {tokens: noise(100 * turn + i, tokens) for i, tokens in enumerate(lengths)}
+
+
+def probe(turn: int) -> list[int]:
+    return noise(100 * turn + 99, PROBE_TOKENS)
 
 
 class Sweep:
-    def __init__(self, folder: Path, run_dir: Path, work: Path) -> None:
+    def __init__(self, folder: Path, run_dir: Path, work: Path, lengths: Sequence[int]) -> None:
+        self.lengths = lengths
         self.disk = work / "l3"
         self.throttle = Throttle(work)
         self.config = engine_config(
@@ -60,10 +70,10 @@ class Sweep:
         )
         self.times = Times()
 
-    def run(self, rounds: int) -> None:
+    def run(self, rounds: int, speeds: Sequence[float]) -> None:
         for turn in range(rounds):
             self._compute(turn)
-        for speed in SPEEDS:
+        for speed in speeds:
             for turn in range(rounds):
                 for meets in (True, False):
                     self._load(turn, speed, meets)
@@ -73,7 +83,8 @@ class Sweep:
         self.throttle.set(0, self.disk, 0)
         with running_engine(self.config) as engine:
             ttft(engine, noise(WARM_UP, 512))
-            for tokens, prompt in prompts(turn).items():
+            ttft(engine, probe(turn))
+            for tokens, prompt in prompts(turn, self.lengths).items():
                 self.times.computed.setdefault(tokens, []).append(ttft(engine, prompt))
             engine.wait_idle()
 
@@ -84,8 +95,8 @@ class Sweep:
             ttft(engine, noise(WARM_UP + 1, 1024))  # who serves knows the rate of prefill
             self.throttle.set(0, self.disk, speed)
             drop_page_cache()
-            ttft(engine, prompts(turn)[LENGTHS[0]])  # and so is the disk's
-            for tokens, prompt in list(prompts(turn).items())[1:]:
+            ttft(engine, probe(turn))  # and so is the disk's
+            for tokens, prompt in prompts(turn, self.lengths).items():
                 point = (speed, tokens)
                 before = engine.metric("computed_instead_of_loaded_pages_total")
                 times = self.times.both if meets else self.times.loaded
@@ -114,15 +125,18 @@ def rows(times: Times) -> list[list[str]]:
     return made
 
 
-def plot(times: Times, file: Path) -> None:
+def plot(times: Times, lengths: Sequence[int], speeds: Sequence[float], file: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, len(LENGTHS) - 1, figsize=(14, 3.6), sharex=True)
-    slowed = [speed for speed in SPEEDS if speed]
-    for axis, tokens in zip(axes, LENGTHS[1:], strict=True):
+    figure, grid = pyplot.subplots(
+        1, len(lengths), figsize=(3.4 * len(lengths), 3.6), sharex=True, squeeze=False
+    )
+    axes = grid[0]
+    slowed = [speed for speed in speeds if speed]
+    for axis, tokens in zip(axes, lengths, strict=True):
         mb_per_s = [speed / 1e6 for speed in slowed]
         for name, found in (("loaded", times.loaded), ("kvtier", times.both)):
             axis.plot(mb_per_s, [median(found[s, tokens]) for s in slowed], "o-", label=name)
@@ -138,17 +152,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--disk", type=Path, help="where L3 is put; default: the temporary folder")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--lengths", default=",".join(map(str, LENGTHS)), help="in tokens")
+    parser.add_argument("--speeds", default=SPEEDS, help="in MB/s; 0: the disk's own")
     parser.add_argument("--plot", type=Path, help="a PNG of the table")
     args = parser.parse_args()
+    lengths = [int(tokens) for tokens in args.lengths.split(",")]
+    speeds = [float(speed) * 1e6 for speed in args.speeds.split(",")]
     folder = model_folder()
     with short_run_dir() as run_dir, tempfile.TemporaryDirectory(dir=args.disk) as work:
-        sweep = Sweep(folder, run_dir, Path(work))
-        sweep.run(args.rounds)
+        sweep = Sweep(folder, run_dir, Path(work), lengths)
+        sweep.run(args.rounds, speeds)
     print(describe_machine("python benchmarks/restore.py"))
     print(f"SmolLM2-135M in bf16, medians of {args.rounds} rounds; page cache dropped\n")
     print(table(HEADER, rows(sweep.times)))
     if args.plot:
-        plot(sweep.times, args.plot)
+        plot(sweep.times, lengths, speeds, args.plot)
 
 
 if __name__ == "__main__":
