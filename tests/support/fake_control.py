@@ -48,7 +48,7 @@ class FakeOpener:
             raise DiskUnavailable("too few")
         return [total_bytes]
 
-    def open(self, capacities: list[int] | None = None) -> OpenDisk:
+    def open(self, l2_slots: int, capacities: list[int] | None = None) -> OpenDisk:
         if self.error or capacities == [TOO_SMALL]:
             raise DiskUnavailable(self.error or "too small")
         self.capacities = capacities or self.capacities
@@ -62,6 +62,7 @@ class FakeMemory:
 
     arena: FakeArena | None
     reason: str | None = None
+    page_bytes: int = 1
 
     def why_not(self, slots: int) -> str | None:
         return self.reason
@@ -71,10 +72,10 @@ class FakeMemory:
         return self
 
     def slots_in(self, size_bytes: int) -> int:
-        return size_bytes
+        return size_bytes // self.page_bytes
 
     def bytes(self, slots: int) -> int:
-        return slots
+        return slots * self.page_bytes
 
 
 def fake_config(sizes: Sizes) -> SimpleNamespace:
@@ -84,6 +85,7 @@ def fake_config(sizes: Sizes) -> SimpleNamespace:
         cache=SimpleNamespace(page_bytes=1, page_tokens=PAGE_TOKENS),
         scheduler=SimpleNamespace(max_context_tokens=tokens),
         parallel=SimpleNamespace(threads_per_rank=1),
+        device="cpu",
     )
 
 
@@ -100,14 +102,15 @@ class FakeControl:
         self.opener = FakeOpener(engine)
         self.memory = FakeMemory(engine.arena)
         clock = lambda: engine.now  # noqa: E731
+        self.memory_changes = MemoryChanges(
+            engine.engine,
+            cast("Any", self.memory) if engine.arena is not None else None,
+            cast("Any", fake_config(engine.sizes)),
+            clock,
+            self.in_background,
+        )
         self.changes = TierChanges(
-            MemoryChanges(
-                engine.engine,
-                cast("Any", self.memory) if engine.arena is not None else None,
-                cast("Any", fake_config(engine.sizes)),
-                clock,
-                self.in_background,
-            ),
+            self.memory_changes,
             DiskChanges(engine.manager, cast("Any", self.opener), clock, self.in_background),
         )
         self.desk = ControlDesk(engine.scheduler, self.changes, self.replies.append)

@@ -103,7 +103,7 @@ class Start:
     def _attach_disk(self, manager: KvManager, opener: DiskOpener) -> None:
         """Goes without one that cannot be had: an operator can attach it later."""
         try:
-            disk = opener.open()
+            disk = opener.open(manager.host.slots if manager.host is not None else 0)
         except DiskUnavailable as error:
             log.error("L3 is out of use, the engine goes on without it: %s", error)
             return

@@ -71,10 +71,6 @@ class ControlDesk:
         """A command that takes time is under way, and no event may tell that it can go on."""
         return bool(self._changes.under_way)
 
-    @property
-    def opens_or_closes_disk(self) -> bool:
-        return self._changes.is_of_disk
-
     def _begin_change(self, name: str, change: TierChange) -> None:
         replaced = self._changing if self._changes.under_way else ""
         self._changes.begin(change)
@@ -148,6 +144,11 @@ class ControlDesk:
             generation = self._scheduler.tenants.clear(command.tenant)
             pins.remove(pins.keys(command.tenant))
             return {"tenant": command.tenant, "generation": generation}
+        if "l3" in command.tiers and self._changes.has_detached_disk:
+            raise ChangeRefused(
+                "l3 is not attached, and its pages come back with it: attach it, or clear l1 and "
+                "l2 alone and its directories with `kvtier store clear`"
+            )
         if command.tiers != ["l1"]:
             pins.remove(pins.keys())
         dropped = {tier: tiers.clear(tier) for tier in command.tiers}

@@ -56,8 +56,8 @@ class DiskOpener:
         """Equal parts for the directories. Raises DiskUnavailable where there is no room for them.
         Looks at the disks: may take long."""
         part = total_bytes // len(self.directories)
-        places = [_nearest(path) for path in self.directories]
         try:
+            places = [_nearest(path) for path in self.directories]
             devices = [place.stat().st_dev for place in places]
             for device in set(devices):
                 here = [i for i, each in enumerate(devices) if each == device]
@@ -66,9 +66,10 @@ class DiskOpener:
             raise DiskUnavailable(f"cannot look at the directories of l3: {error}") from error
         return [part] * len(self.directories)
 
-    def open(self, capacities: Sequence[int] | None = None) -> OpenDisk:
+    def open(self, l2_slots: int, capacities: Sequence[int] | None = None) -> OpenDisk:
         """In sizes that become those of later openings, if this one comes to something; None: in
-        the last ones. May take long. Raises DiskUnavailable."""
+        the last ones. Pages come from an L2 of so many slots. May take long. Raises
+        DiskUnavailable."""
         l3 = self._config.cache.l3
         wanted = list(self.capacities if capacities is None else capacities)
         try:
@@ -94,9 +95,9 @@ class DiskOpener:
         stats = store.stats()
         log.info("L3: %d pages recovered in %.3f s", stats.recovered_pages, stats.recovery_s)
         disk = DiskTier(store)
-        return OpenDisk(disk, self.rules(disk))
+        return OpenDisk(disk, self.rules(disk, l2_slots))
 
-    def rules(self, disk: DiskTier) -> SaveRules:
+    def rules(self, disk: DiskTier, l2_slots: int) -> SaveRules:
         """What is written to L3, and when. The native store has a rule of its own
         (admit_sightings, admit_chain_pages), after this one."""
         l3 = self._config.cache.l3
@@ -111,7 +112,7 @@ class DiskOpener:
             disk.stats().capacity_pages,
             slot_bytes=self._slot_bytes,
             budget=budget,
-            memory_pages=self._config.cache.l2.pages,
+            memory_pages=l2_slots,
             is_choosy=l3.admission == "auto",
         )
         return SaveRules(l3.write, admission)
@@ -126,7 +127,7 @@ class DiskOpener:
         `place`."""
         file_system = os.statvfs(place)
         files = [file for path in directories if path.is_dir() for file in path.iterdir()]
-        taken = sum(file.stat().st_blocks * 512 for file in files)
+        taken = sum(map(_blocks_bytes, files))
         free = file_system.f_bavail * file_system.f_frsize + taken
         room = max(0, free - self._config.cache.l3.reserve_bytes)
         if part * len(directories) > room:
@@ -135,6 +136,13 @@ class DiskOpener:
                 f"{names} would hold {part * len(directories)} bytes, and the file system has "
                 f"{room} beyond the reserve: choose a smaller size, or free disk space"
             )
+
+
+def _blocks_bytes(file: Path) -> int:
+    try:
+        return file.stat().st_blocks * 512
+    except FileNotFoundError:
+        return 0  # gone since it was listed
 
 
 def _nearest(path: Path) -> Path:

@@ -34,6 +34,7 @@ class DiskChanges:
         self._clock = clock
         self._in_background = in_background
         self._left_behind: Work | None = None  # closes a disk that hangs, when it has come to
+        self.unclosed: list[DiskTier] = []  # used no more
 
     def resize(self, size_bytes: int) -> Work:
         if self._manager.disk is None:
@@ -57,6 +58,11 @@ class DiskChanges:
             raise ChangeRefused("pages reach the disk through l2, which is not there: attach l2")
         return self._attach(size_bytes)
 
+    @property
+    def is_detached(self) -> bool:
+        """There are directories, with pages that nobody finds."""
+        return bool(self._opener.directories) and self._manager.disk is None
+
     def tend(self) -> None:
         """Looks after a disk that was left behind."""
         if self._left_behind is None:
@@ -66,7 +72,7 @@ class DiskChanges:
             return
         except StopIteration:
             log.warning("l3: the disk that hung is closed, its directories are given back")
-        except StoreError as error:
+        except Exception as error:
             log.error("l3 has not been closed: %s", error)
         self._left_behind = None
 
@@ -102,6 +108,7 @@ class DiskChanges:
         disk = self._manager.disk
         assert disk is not None
         self._manager.l3.detach()
+        self.unclosed.append(disk)
         deadline = self._clock() + HANGS_S
         while self._manager.l3.leaving is not None:
             if self._clock() > deadline:
@@ -120,11 +127,14 @@ class DiskChanges:
         while self._manager.l3.leaving is not None:
             yield False
         yield from wait_for(self._in_background(disk.close))
+        self.unclosed.remove(disk)
         return values_now("l3", 0, 0)
 
     def _open(self, capacities: Sequence[int] | None) -> Part[Values]:
         """Raises DiskUnavailable."""
-        work = self._in_background(lambda: self._opener.open(capacities))
+        host = self._manager.host
+        slots = host.slots if host is not None else 0
+        work = self._in_background(lambda: self._opener.open(slots, capacities))
         disk = yield from wait_for(work)
         self._manager.l3.attach(disk.tier, disk.rules)
         stats = disk.tier.stats()

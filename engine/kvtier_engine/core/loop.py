@@ -57,6 +57,7 @@ class Loop:
         self._stats_due = 0.0
         self._check_due = 0.0
         self._disk_watch = DiskWatch()
+        self._changes = changes
         self._control = ControlDesk(engine.scheduler, changes, self._reply)
         self._was_quiet = False
         self._poller = zmq.Poller()
@@ -179,7 +180,7 @@ class Loop:
     def _end_change(self) -> None:
         """A disk that is just being opened or closed has to be there, or gone, before the end."""
         deadline = time.monotonic() + CHANGE_S_MAX
-        while self._control.opens_or_closes_disk and time.monotonic() < deadline:
+        while self._changes.is_of_disk and time.monotonic() < deadline:
             self._engine.settle()
             self._control.go_on()
             time.sleep(0.01)
@@ -191,19 +192,21 @@ class Loop:
         events = zmq.Poller()
         if manager.l3.events is not None:
             events.register(manager.l3.events, zmq.POLLIN)
-        while not manager.idle and time.monotonic() < deadline:
+        # Without a disk, nothing but the copies to L2 is worth waiting for.
+        while manager.copying or (manager.saver is not None and not manager.idle):
+            if time.monotonic() > deadline:
+                log.warning("the disk is too slow: some pages of L2 are not written")
+                return
             self._engine.settle()
             events.poll(10)
-        if not manager.idle:
-            log.warning("the disk is too slow: some pages of L2 are not written")
 
     def _close_disk(self) -> bool:
-        disk = self._engine.manager.disk or self._engine.manager.l3.leaving
-        if disk is None:
-            return True
-        try:
-            disk.close()
-        except StoreError as error:
-            log.error("L3 does not close: %s", error)
-            return False
-        return True
+        disk = self._engine.manager.disk
+        is_clean = True
+        for each in [*self._changes.unclosed, *([disk] if disk is not None else [])]:
+            try:
+                each.close()
+            except StoreError as error:
+                log.error("L3 does not close: %s", error)
+                is_clean = False
+        return is_clean

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kvtier_engine.config import EngineConfig
 from kvtier_engine.core.background import Background
 from kvtier_engine.core.change import ChangeRefused, Part, RunInBackground, Work, now, wait_for
 from kvtier_engine.core.engine import Engine
+from kvtier_engine.core.memory_room import memory_rooms
 from kvtier_engine.kv.host import HostTier
 from kvtier_engine.runner.step import TierSizes
 
@@ -54,6 +56,8 @@ class MemoryChanges:
             )
         if pages > self._pool.capacity:
             raise _too_large("l1", self._pool.capacity, self._pool.capacity * cache.page_bytes)
+        if self._config.device == "cpu":
+            _check_room((pages - self._pool.pages) * cache.page_bytes)
         return self._resize_l1(pages)
 
     def _resize_l1(self, pages: int) -> Work:
@@ -113,7 +117,9 @@ class MemoryChanges:
         self._check_pins(slots)
         if slots > host.slots and (reason := memory.why_not(slots)) is not None:
             raise ChangeRefused(reason)
-        return self._grow_l2(slots) if slots > host.slots else self._shrink_l2(slots)
+        # What has taken the place of a smaller size still has slots to empty.
+        is_larger = slots > host.slots and not host.outside
+        return self._grow_l2(slots) if is_larger else self._shrink_l2(slots)
 
     def _check_pins(self, slots: int) -> None:
         pins = len(self._engine.manager.hints.pins)
@@ -149,14 +155,19 @@ class MemoryChanges:
     def _empty(self, host: HostTier) -> Part[None]:
         """Ends when no slot above the size is in use any more."""
         pages_max = max(1, ROUND_BYTES // self._config.cache.page_bytes)
-        before, deadline = (host.over, host.outside), self._clock() + PATIENCE_S
+        saved, deadline = self._saved, self._clock() + PATIENCE_S
         while host.outside:
+            before = (host.over, host.outside)
             host.shrink(pages_max, unsaved=self._clock() > deadline)
-            left = (host.over, host.outside)
-            if left != before:
-                deadline = self._clock() + PATIENCE_S
-            yield left != before
-            before = left
+            if self._saved != saved:
+                saved, deadline = self._saved, self._clock() + PATIENCE_S
+            yield before != (host.over, host.outside)
+
+    @property
+    def _saved(self) -> int:
+        """Pages that the disk has taken."""
+        saver = self._engine.manager.saver
+        return saver.saved if saver is not None else 0
 
     def _tell_ranks(self, l2_slots: int) -> Part[None]:
         """Ends when every rank knows the sizes."""
@@ -165,6 +176,15 @@ class MemoryChanges:
         yield True
         while not 0 < scheduler.sizes_step <= ranks.offloads_done():
             yield False
+
+
+def _check_room(more_bytes: int) -> None:
+    for room in memory_rooms(Path("/")):
+        if more_bytes > room.bytes:
+            raise ChangeRefused(
+                f"l1 would take {more_bytes} bytes more, and {room.source} leaves {room.bytes}: "
+                "free memory, or choose a smaller size"
+            )
 
 
 def _too_large(tier: str, pages: int, size_bytes: int) -> ChangeRefused:

@@ -7,6 +7,7 @@ import logging
 from kvtier_engine.core.change import ChangeRefused, Values, Work
 from kvtier_engine.core.disk_changes import DiskChanges
 from kvtier_engine.core.memory_changes import MemoryChanges
+from kvtier_engine.kv.disk import DiskTier
 from kvtier_engine.messages import Attach, Detach, Resize
 
 log = logging.getLogger(__name__)
@@ -35,14 +36,26 @@ class TierChanges:
         """What is under way opens or closes L3."""
         return self._change is not None and self._change.tier == "l3"
 
+    @property
+    def unclosed(self) -> list[DiskTier]:
+        """Disks that are used no more and have not been closed."""
+        return self._disk.unclosed
+
+    @property
+    def has_detached_disk(self) -> bool:
+        return self._disk.is_detached
+
     def begin(self, change: TierChange) -> None:
         """`go_on` makes it. It takes the place of one under way that waits for requests to let go
         of the same tier. Raises ChangeRefused."""
         before = self._change
         if before is not None and not (change.tier == before.tier and self._memory.is_waiting):
             raise ChangeRefused(f"{self.under_way} is under way: wait for its end")
-        self._work = self._start(change)
-        self._change = change
+        work = self._start(change)
+        if self._work is not None:
+            self._work.close()
+            self._memory.is_waiting = False
+        self._work, self._change = work, change
         log.info("%s: begun", self.under_way)
 
     def go_on(self) -> tuple[bool, Values | None]:

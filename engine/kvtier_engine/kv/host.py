@@ -223,10 +223,12 @@ class HostTier:
     def shrink(self, pages_max: int, *, unsaved: bool) -> None:
         """Evicts or moves up to `pages_max` pages that are too many for a smaller size. `unsaved`:
         also evicts those that the disk should have and has not got yet."""
-        for key in self.oldest(min(self.over, pages_max)):
+        left = min(self.over, pages_max)
+        for key in self.oldest(left + len(self._pins)):  # those being saved stay until they are
             copy = self._pages[key].disk_copy
-            if copy in _MAY_GO or (unsaved and copy is DiskCopy.NONE):
+            if left and (copy in _MAY_GO or (unsaved and copy is DiskCopy.NONE)):
                 self._evict(key)
+                left -= 1
         if self.over or not self.outside:
             return
         leaving = (

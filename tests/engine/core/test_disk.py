@@ -39,7 +39,7 @@ def test_options_of_l3(tmp_path, monkeypatch, name, eviction):
     config = engine_config(small_llama(tmp_path / "model"))
     config = config.model_copy(update={"cache": config.cache.model_copy(update={"l3": l3})})
     with pytest.raises(DiskUnavailable, match="enough"):
-        DiskOpener(config, b"n").open()
+        DiskOpener(config, b"n").open(0)
     assert opened[0].eviction is eviction
     assert opened[0].reserve_bytes == 7
     assert opened[0].admit_sightings_min == 3
@@ -57,7 +57,7 @@ def rules_for(folder, **fields):
     config = engine_config(small_llama(folder / "model"))
     l3 = L3Config(**fields)
     cache = config.cache.model_copy(update={"l3": l3})
-    return DiskOpener(config.model_copy(update={"cache": cache}), b"n").rules(Disk())
+    return DiskOpener(config.model_copy(update={"cache": cache}), b"n").rules(Disk(), 0)
 
 
 def test_rules_of_writing(tmp_path):
@@ -100,7 +100,7 @@ class TestSizes:
         opener = self.opener(tmp_path)
         assert opener.capacities_for(1 << 25) == [1 << 24] * 2
         assert opener.capacities == [1 << 26] * 2
-        opened = opener.open([1 << 24] * 2)
+        opened = opener.open(0, [1 << 24] * 2)
         assert opener.capacities == [1 << 24] * 2
         assert opened.tier.stats().capacity_bytes == 1 << 25
         opened.tier.close()
@@ -132,5 +132,5 @@ class TestSizes:
     def test_a_size_that_does_not_open_is_not_kept(self, tmp_path):
         opener = self.opener(tmp_path)
         with pytest.raises(DiskUnavailable, match="bytes at least"):
-            opener.open(opener.capacities_for(2000))
+            opener.open(0, opener.capacities_for(2000))
         assert opener.capacities == [1 << 26] * 2

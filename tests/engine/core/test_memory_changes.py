@@ -1,48 +1,18 @@
-"""Tiers resized, detached and attached under an engine over tiers without bytes."""
+"""L1 and L2 resized, L2 detached and attached under an engine over tiers without bytes."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import pytest
-from support.engine_process import wait_for
-from support.fake_control import TOO_SMALL, FakeControl
+from support.changing import LONG, OTHER, check_answers, started, tiers_of
+from support.fake_control import FakeControl
 from support.fake_engine import FakeEngine, Sizes, page_keys
 from support.fake_tiers import reference_answer
 
-from kvtier_engine.core.disk_changes import HANGS_S
+from kvtier_engine.core import memory_changes
 from kvtier_engine.core.memory_changes import PATIENCE_S
+from kvtier_engine.core.memory_room import Room
 from kvtier_engine.kv.host import DiskCopy
-from kvtier_engine.messages import Attach, Detach, Figures, Pin, Prefix, Resize
+from kvtier_engine.messages import Attach, Detach, Pin, Prefix, Resize
 from kvtier_engine.runner.step import TierSizes
-
-LONG = list(range(20))  # five pages
-OTHER = list(range(20, 44))  # six
-
-
-def started(**sizes: Any) -> tuple[FakeEngine, FakeControl]:
-    sizes = {"l1": 12, "l2": 24, "max_context_tokens": 32, **sizes}
-    engine = FakeEngine(Sizes(**sizes))
-    return engine, FakeControl(engine)
-
-
-def tiers_of(engine: FakeEngine, prompt: list[int]) -> list[str]:
-    """Where each of the prompt's pages is."""
-    tiers = engine.manager.tiers
-    assert tiers.host is not None
-    on_disk = tiers.on_disk(page_keys(prompt))
-    return [
-        "1" * (tiers.pool.find(key) is not None)
-        + "2" * (tiers.host.find(key) is not None)
-        + "3" * there
-        for key, there in zip(page_keys(prompt), on_disk, strict=True)
-    ]
-
-
-def check_answers(engine: FakeEngine, *prompts: list[int]) -> None:
-    for prompt in prompts:
-        engine.ask(prompt, 3)
-        assert list(engine.answers.values())[-1] == reference_answer(prompt, 3)
 
 
 class TestL1:
@@ -108,6 +78,14 @@ class TestL1:
         _, control = started()
         assert "needs 8 pages" in str(control.change(Resize("l1", 7)).refused)
 
+    def test_does_not_take_memory_that_the_host_has_not(self, monkeypatch):
+        _, control = started()
+        control.change(Resize("l1", 8))
+        rooms = [Room(1 << 40, "one"), Room(3, "another")]
+        monkeypatch.setattr(memory_changes, "memory_rooms", lambda root: rooms)
+        assert "another leaves 3" in str(control.change(Resize("l1", 12)).refused)
+        assert control.change(Resize("l1", 11)).values["pages"] == 11
+
     def test_does_not_outgrow_its_memory(self):
         _, control = started()
         refused = control.change(Resize("l1", 13)).refused
@@ -163,6 +141,67 @@ class TestL2:
             control.go_on()
         assert control.replies[0].values["pages"] == 6
         check_answers(engine, LONG, OTHER)
+
+    def test_a_disk_that_takes_nothing_is_waited_for_once(self):
+        """Not once for every few pages."""
+        engine, control = started(write="on_evict")
+        control.memory_changes._config.cache.page_bytes = 16 << 20  # one page a round
+        control.memory.page_bytes = 16 << 20
+        engine.ask(LONG)
+        engine.ask(OTHER)
+        engine.store.pages.clear()  # type: ignore[union-attr]
+        for page in engine.host._pages.values():  # type: ignore[union-attr]
+            page.disk_copy = DiskCopy.NONE
+        control.begin(Resize("l2", 2 * (16 << 20)))
+        control.go_on()
+        engine.now += PATIENCE_S + 1
+        for _ in range(40):
+            control.go_on()
+        assert [page.disk_copy for _, page in engine.host.pages()] in (  # type: ignore[union-attr]
+            [DiskCopy.SAVING, DiskCopy.NONE],
+            [DiskCopy.NONE, DiskCopy.SAVING],
+            [DiskCopy.SAVING] * 2,
+        )
+
+    def test_pages_being_saved_are_in_nobody_s_way(self):
+        engine, control = started(write="on_evict")
+        engine.ask(LONG)
+        engine.ask(OTHER)
+        host = engine.host
+        assert host is not None
+        for page in host._pages.values():
+            page.disk_copy = DiskCopy.UNWANTED
+        for key in host.oldest(3):
+            found = host.page(key)
+            assert found is not None
+            found.disk_copy = DiskCopy.SAVING
+            host.pin(found.slot)
+        control.memory_changes._config.cache.page_bytes = 16 << 20  # one page a round
+        control.memory.page_bytes = 16 << 20
+        control.begin(Resize("l2", 4 * (16 << 20)))
+        for _ in range(40):
+            control.desk.go_on()
+        assert host.held == 4
+
+    def test_a_larger_size_that_takes_the_place_of_one_that_waits_frees_memory_too(self):
+        engine, control = started(disk=False)
+        engine.ask(LONG)
+        engine.ask(OTHER)
+        host = engine.host
+        assert host is not None
+        last = max(host._key_of)
+        host.pin(last)  # somebody reads it
+        control.begin(Resize("l2", 4))
+        control.desk.go_on()
+        control.begin(Resize("l2", 8))
+        for _ in range(5):
+            control.desk.go_on()
+        assert len(control.replies) == 1
+        host.unpin(last)
+        assert control.finish().values["pages"] == 8
+        assert host.outside == 0
+        assert engine.arena is not None
+        assert engine.arena.populated == 8
 
     def test_is_back_at_its_size(self):
         engine, control = started(disk=False)
@@ -235,151 +274,3 @@ class TestL2:
         _, without = started(l2=0, disk=False)
         assert "there is no l2" in str(without.change(Resize("l2", 5)).refused)
         assert "there is no l2" in str(without.change(Attach("l2")).refused)
-
-
-class TestL3:
-    def test_detached_its_pages_are_misses_and_attached_they_are_hits(self):
-        engine, control = started()
-        engine.ask(LONG)
-        assert control.change(Detach("l3")).values == {"tier": "l3", "pages": 0, "bytes": 0}
-        assert engine.manager.disk is None
-        assert tiers_of(engine, LONG) == ["12"] * 5
-        engine.pool.forget()
-        engine.manager.tiers.clear("l2")
-        check_answers(engine, LONG, OTHER)
-        assert "detached already" in str(control.change(Detach("l3")).refused)
-        assert control.change(Attach("l3")).values["pages"] == 100
-        assert all("3" in where for where in tiers_of(engine, LONG))
-        engine.pool.forget()
-        engine.manager.tiers.clear("l2")
-        assert engine.ask([*LONG, 1]).cached.l3 == 20  # type: ignore[union-attr]
-
-    def test_what_came_while_it_was_away_reaches_it(self):
-        engine, control = started()
-        control.change(Detach("l3"))
-        engine.ask(LONG)
-        assert engine.store is not None
-        assert not engine.store.pages
-        control.change(Attach("l3"))
-        engine.run()
-        assert tiers_of(engine, LONG) == ["123"] * 5
-
-    def test_a_request_that_waits_for_it_goes_on_without(self):
-        engine, control = started()
-        engine.ask(LONG)
-        engine.pool.forget()
-        engine.manager.tiers.clear("l2")
-        engine.submit("waits", [*LONG, 1], 3)
-        engine.step()
-        assert engine.store is not None
-        assert engine.store.open
-        control.begin(Detach("l3"))
-        control.go_on()
-        assert engine.manager.l3.leaving is not None
-        assert control.replies == []
-        assert control.finish().values["pages"] == 0
-        engine.run()
-        assert engine.answers["waits"] == reference_answer([*LONG, 1], 3)
-
-    def test_pages_being_written_keep_their_slots_until_they_are(self):
-        engine, control = started()
-        engine.submit("writes", LONG, 3)
-        for _ in range(30):
-            engine.step_once()
-        assert engine.store is not None
-        assert engine.store.open
-        control.begin(Detach("l3"))
-        control.go_on()
-        assert engine.host is not None
-        assert engine.host.pinned > 0
-        while engine.store.open:
-            engine.store.end_one()
-        control.go_on()
-        assert engine.host.pinned == 0
-        assert {page.disk_copy for _, page in engine.host.pages()} == {DiskCopy.UNWANTED}
-
-    def test_one_that_hangs_is_left_behind_and_closed_when_it_has_ended(self):
-        engine, control = started()
-        engine.submit("writes", LONG, 3)
-        for _ in range(30):
-            engine.step_once()
-        control.begin(Detach("l3"))
-        control.go_on()
-        engine.now += HANGS_S + 1
-        control.go_on()
-        assert "hang: its directories are given back when they end" in str(
-            control.replies[0].refused
-        )
-        assert "hangs still" in str(control.change(Attach("l3")).refused)
-        assert "detach l3 first" in str(control.change(Detach("l2")).refused)
-        assert control.change(Resize("l2", 20)).values["pages"] == 20
-        wait_for(lambda: control.change(Attach("l3")).refused is None, "the disk to be closed")
-        check_answers(engine, LONG, OTHER)
-
-    def test_another_size_is_an_opening_anew(self):
-        engine, control = started()
-        engine.ask(LONG)
-        assert control.change(Resize("l3", 50)).values["pages"] == 100
-        assert control.opener.capacities == [50]
-        assert engine.manager.disk is not None
-        assert "too few" in str(control.change(Resize("l3", 0)).refused)
-        control.change(Detach("l3"))
-        assert "attach it" in str(control.change(Resize("l3", 9)).refused)
-        control.change(Attach("l3", 70))
-        assert control.opener.capacities == [70]
-        assert "attached already" in str(control.change(Attach("l3")).refused)
-
-    def test_one_that_does_not_open_can_be_attached_later(self):
-        engine, control = started()
-        engine.ask(LONG)
-        refused = control.change(Resize("l3", TOO_SMALL)).refused
-        assert refused == "too small; l3 has the size that it had"
-        assert engine.manager.disk is not None
-        control.opener.error = "the disk is gone"
-        refused = control.change(Resize("l3", 50)).refused
-        assert refused == "the disk is gone; l3 is out of use until it can be attached"
-        check_answers(engine, LONG, OTHER)
-        control.opener.error = ""
-        control.change(Attach("l3"))
-        assert engine.manager.disk is not None
-
-    def test_pinned_pages_are_pinned_in_it_again(self):
-        engine, control = started()
-        engine.ask(LONG)
-        control.ask(Pin(Prefix(token_ids=LONG)))
-        assert engine.store is not None
-        control.change(Detach("l3"))
-        engine.store.pins.clear()
-        control.change(Attach("l3"))
-        assert set(engine.store.pins) == set(page_keys(LONG))
-
-    def test_without_directories_there_is_nothing_to_attach(self):
-        _, control = started(disk=False)
-        assert "`tiers.l3.directories`" in str(control.change(Attach("l3")).refused)
-
-
-def test_one_change_at_a_time():
-    engine, control = started(l1=16)
-    engine.submit("running", LONG, 12)
-    engine.submit("other", OTHER, 8)
-    engine.step(8)
-    control.begin(Resize("l1", 8))
-    control.begin(Figures())
-    assert control.replies[-1].values["under_way"] == "resize l1"
-    assert "resize l1 is under way" in str(control.reply(Detach("l3"), 1).refused)
-    wait_for(lambda: control.go_on_until("0"), "the first change")
-    assert control.ask(Figures())["under_way"] is None
-
-
-@pytest.mark.parametrize("command", [Resize("l2", 6), Resize("l1", 8), Detach("l3")])
-def test_a_fault_of_ours_ends_the_change_alone(command, monkeypatch):
-    engine, control = started()
-
-    def fail(*args: object) -> None:
-        raise RuntimeError("a bug")
-
-    monkeypatch.setattr(engine.scheduler, "tell_sizes", fail)
-    monkeypatch.setattr(engine.store, "close", fail)
-    assert "a bug" in str(control.change(command).failed)
-    check_answers(engine, LONG)
-    assert control.ask(Figures())["under_way"] is None
