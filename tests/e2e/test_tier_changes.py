@@ -103,6 +103,7 @@ def test_each_tier_gets_smaller_goes_and_comes_back(config: EngineConfig, ranks:
         assert post(engine, "attach", tier="l3")["pages"] > 0
         assert post(engine, "resize", tier="l1", size_bytes=32 * page)["pages"] == 32
         assert asker.again()["l3"] > 0
+        post(engine, "clear", tier="l1")
         assert asker.again()["l2"] > 0
         assert engine.metric("bookkeeping_errors_total") == 0
 
