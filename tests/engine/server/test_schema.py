@@ -78,6 +78,9 @@ OPERATIONS = [
     ("POST", "/admin/cache/pin"),
     ("POST", "/admin/cache/unpin"),
     ("POST", "/admin/cache/end_session"),
+    ("POST", "/admin/cache/attach"),
+    ("POST", "/admin/cache/detach"),
+    ("POST", "/admin/cache/resize"),
     ("POST", "/admin/cache/clear"),
 ]
 

@@ -10,6 +10,8 @@ from kvtier_engine.config import TENANT_PATTERN
 from kvtier_engine.server.api.fields import SALT_CHARS_MAX, SESSION_CHARS_MAX, TokenId, WireModel
 from kvtier_engine.server.api.requests import Messages
 
+SIZE_BYTES_MAX = 1 << 62
+
 
 class WhoseFields(WireModel):
     """Whose pages."""
@@ -102,7 +104,7 @@ class TierRequest(WireModel):
 
 class AttachRequest(TierRequest):
     size_bytes: int | None = Field(
-        default=None, gt=0, description="None: the size that the tier had last."
+        default=None, gt=0, le=SIZE_BYTES_MAX, description="None: the size that the tier had last."
     )
 
 
@@ -110,4 +112,6 @@ class ResizeRequest(WireModel):
     model_config = ConfigDict(extra="forbid")
 
     tier: Literal["l1", "l2", "l3"]
-    size_bytes: int = Field(gt=0, description="Rounded down to whole pages; of L3, on disk.")
+    size_bytes: int = Field(
+        gt=0, le=SIZE_BYTES_MAX, description="Rounded down to whole pages; of L3, on disk."
+    )

@@ -10,9 +10,12 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from kvtier_engine.server.api.admin import (
+    AttachRequest,
     ClearRequest,
     EndSessionRequest,
     PrefixOnlyRequest,
+    ResizeRequest,
+    TierRequest,
     UnpinRequest,
     WarmRequest,
 )
@@ -36,6 +39,9 @@ _BODIES: list[type[BaseModel]] = [
     UnpinRequest,
     EndSessionRequest,
     ClearRequest,
+    ResizeRequest,
+    TierRequest,
+    AttachRequest,
 ]
 
 
