@@ -200,8 +200,8 @@ TEST_CASE("a store that is only read tells who looks from outside of its hits") 
   test.Open();
   REQUIRE(PutPage(*test.store, 1) == Status::kOk);
   test.store->Flush();
-  now += 2 * Timeline::kMarkEveryS;
   REQUIRE(GetPage(*test.store, 1) == Status::kOk);
+  now += 2 * Timeline::kMarkEveryS;  // last: the mark is made as soon as it is seen, and but once
   CHECK(Eventually([&] {
     return InspectDirectory(test.directory.path()).timeline.wear().hit_bytes ==
            testing::kTestPageBytes;
