@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from kvtier_ops.errors import KvtierError
 from kvtier_ops.host import Host, probe
-from kvtier_ops.model_facts import ModelFacts, read_model
-from kvtier_ops.models import find_model
+from kvtier_ops.model.facts import ModelFacts, read_model
+from kvtier_ops.model.pull import find_model
 from kvtier_ops.plan import Plan, make_plan
-from kvtier_ops.profile import ProfileFile
+from kvtier_ops.profile.load import ProfileFile
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Prepared:
 def prepare(file: ProfileFile) -> Prepared:
     """Probes, reads the model, plans; changes nothing. Raises BadInput or Refused."""
     profile = file.profile
-    model = read_model(find_model(profile.model.path), profile.model.dtype)
+    model = read_model(find_model(profile.model.path), profile.model.dtype, profile.tiers.kv_dtype)
     host = probe(directories=profile.tiers.l3.directories)
     return Prepared(host, model, make_plan(profile, host, model))
 

@@ -18,7 +18,7 @@ OURS = ("kvtier_ops", "kvtier_store", "engine", "csrc", "tests", "benchmarks", "
 
 # Frameworks read these functions' parameters as their options or dependencies.
 PARAMETERS_ALLOWED = (
-    "kvtier_ops/cli",
+    "kvtier_ops/cli/",
     "kvtier_ops/cache/commands",
     "engine/kvtier_engine/server/routes",
 )

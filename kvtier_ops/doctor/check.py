@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kvtier_ops.errors import KvtierError, Problem
 from kvtier_ops.prepare import Prepared
-from kvtier_ops.profile_schema import Profile
+from kvtier_ops.profile.schema import Profile
 
 
 class Severity(StrEnum):

@@ -6,7 +6,7 @@ from kvtier_ops.doctor import CHECKS
 from kvtier_ops.doctor.check import Context, Finding, run_checks
 from kvtier_ops.errors import KvtierError
 from kvtier_ops.prepare import prepare
-from kvtier_ops.profile import ProfileFile
+from kvtier_ops.profile.load import ProfileFile
 
 
 def examine(file: ProfileFile | None) -> list[Finding]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kvtier_ops.doctor.check import Check, Context, Outcome, Severity
 from kvtier_ops.errors import BadInput
-from kvtier_ops.gguf_header import expected_bytes
+from kvtier_ops.model.gguf_header import expected_bytes
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 

@@ -22,13 +22,13 @@ from kvtier_ops.launch.run_dir import (
 )
 from kvtier_ops.launch.signals import StopSignals
 from kvtier_ops.launch.supervise import Supervisor
-from kvtier_ops.model_registry import REGISTERED
-from kvtier_ops.models import is_complete, pull
+from kvtier_ops.model.pull import is_complete, pull
+from kvtier_ops.model.registry import REGISTERED
 from kvtier_ops.paths import abbreviate
 from kvtier_ops.plan import Plan
 from kvtier_ops.plan.report import render_plan
 from kvtier_ops.prepare import Prepared, prepare
-from kvtier_ops.profile import ProfileFile, load_profile
+from kvtier_ops.profile.load import ProfileFile, load_profile
 from kvtier_ops.terminal import Terminal
 
 

@@ -8,7 +8,7 @@ from kvtier_ops.errors import BadInput, PlanDoesNotFit
 from kvtier_ops.host import DirectoryFacts, Host
 from kvtier_ops.plan.memory import BLOCK_BYTES, MIB, round_up
 from kvtier_ops.plan.types import DiskPlan, TierPlan
-from kvtier_ops.profile_schema import Profile
+from kvtier_ops.profile.schema import Profile
 from kvtier_ops.units import AUTO, Share, Size, format_bytes
 
 # As csrc/store lays a directory out: a header block before each page, journal records of
@@ -45,11 +45,11 @@ def plan_disk(
             "free disk space, give L3 more, or set `0GiB` for no L3",
             field="tiers.l3.size",
         )
-    where = facts[0].file_system if len(facts) == 1 else f"{len(facts)} directories"
+    where = facts[0].on.kind if len(facts) == 1 else f"{len(facts)} directories"
     tokens = pages * profile.tiers.page_tokens
     tier = TierPlan("l3", where or "disk", sum(capacities), pages, tokens, reason)
     disks = tuple(
-        DiskPlan(fact.path, capacity, spare, fact.file_system)
+        DiskPlan(fact.path, capacity, spare, fact.on.kind)
         for fact, capacity, spare in zip(facts, capacities, room, strict=True)
     )
     return tier, disks
@@ -81,9 +81,9 @@ def _check_directories(profile: Profile) -> None:
 def _room(facts: list[DirectoryFacts], reserve: int) -> list[int]:
     """What each directory may hold: an equal part of its file system's free space beyond
     the reserve, and what its files already take."""
-    sharing = Counter(fact.device_id for fact in facts)
+    sharing = Counter(fact.on.device_id for fact in facts)
     return [
-        max(0, fact.free_bytes - reserve) // sharing[fact.device_id] + fact.used_bytes
+        max(0, fact.on.free_bytes - reserve) // sharing[fact.on.device_id] + fact.used_bytes
         for fact in facts
     ]
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from kvtier_ops.errors import BadInput, PlanDoesNotFit
 from kvtier_ops.host import Host
-from kvtier_ops.model_facts import ModelFacts
-from kvtier_ops.model_registry import REGISTERED
+from kvtier_ops.model.facts import ModelFacts
+from kvtier_ops.model.registry import REGISTERED
 from kvtier_ops.plan.disk import plan_disk
 from kvtier_ops.plan.memory import check_ranks, plan_memory, round_up
 from kvtier_ops.plan.numa import plan_numa
 from kvtier_ops.plan.types import Plan, TierPlan
 from kvtier_ops.plan.warnings import find_warnings
-from kvtier_ops.profile_schema import Profile
+from kvtier_ops.profile.schema import Profile
 from kvtier_ops.units import AUTO, format_bytes
 
 
@@ -30,7 +30,7 @@ def make_plan(profile: Profile, host: Host, model: ModelFacts) -> Plan:
     numa_nodes = plan_numa(profile, host, device)
     context, context_reason = _context(profile, model, cache.l1)
     threads, threads_reason = _threads(profile, host)
-    page_bytes = model.geometry.page_bytes(profile.tiers.page_tokens)
+    page_bytes = model.kv.token_bytes * profile.tiers.page_tokens
     l3, disks = plan_disk(profile, host, page_bytes)
     if l3.pages and not cache.l2.pages:
         raise PlanDoesNotFit(
@@ -101,7 +101,7 @@ def _context(profile: Profile, model: ModelFacts, l1: TierPlan) -> tuple[int, st
         )
     if asked > l1.tokens:
         page = profile.tiers.page_tokens
-        needed = round_up(asked, page) * model.geometry.token_bytes
+        needed = round_up(asked, page) * model.kv.token_bytes
         raise PlanDoesNotFit(
             f"{asked} tokens of KV take {format_bytes(needed)}, and L1 holds {l1.tokens}",
             f"the largest that fits is {l1.tokens}; `tiers.l1.size` decides it",

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from kvtier_ops.errors import BadInput, PlanDoesNotFit
 from kvtier_ops.host import Host
-from kvtier_ops.model_facts import ModelFacts
+from kvtier_ops.model.facts import ModelFacts
 from kvtier_ops.plan.types import MemoryItem, MemoryPlan, TierPlan
-from kvtier_ops.profile_schema import Profile
+from kvtier_ops.profile.schema import Profile
 from kvtier_ops.units import AUTO, UNITS, Amount, Share, Size, format_bytes
 
 MIB = UNITS["MiB"]
@@ -52,7 +52,7 @@ class _Question:
 
     @property
     def page_bytes(self) -> int:
-        return self.model.geometry.page_bytes(self.page_tokens)
+        return self.model.kv.token_bytes * self.page_tokens
 
     @property
     def on_host(self) -> bool:
@@ -197,7 +197,7 @@ def _plan_l2(question: _Question, host: Host, left: int) -> TierPlan:
     place = f"hugepages of {hugepages}" if question.is_hugetlb else "host memory"
     if question.is_hugetlb:
         size = HUGEPAGE_BYTES[hugepages]
-        left = host.hugepages_free.get(size, 0) * size
+        left = host.hugepages_free(size) * size
     if amount is AUTO:
         share = left if question.is_hugetlb else left // 2
         part = "all" if question.is_hugetlb else "half of the"
@@ -270,7 +270,7 @@ def _hugepages_missing(question: _Question, asked: int, left: int) -> PlanDoesNo
 
 def check_ranks(profile: Profile, model: ModelFacts) -> None:
     """Raises BadInput unless every rank gets the same number of kv heads."""
-    ranks, heads = profile.engine.tensor_parallel, model.geometry.kv_heads
+    ranks, heads = profile.engine.tensor_parallel, model.kv.groups[0].heads
     if heads % ranks:
         fitting = ", ".join(str(n) for n in range(1, heads + 1) if heads % n == 0)
         raise BadInput(

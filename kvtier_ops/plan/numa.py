@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvtier_ops.errors import BadInput
 from kvtier_ops.host import Host
-from kvtier_ops.profile_schema import Profile
+from kvtier_ops.profile.schema import Profile
 from kvtier_ops.units import Auto
 
 
@@ -20,11 +20,11 @@ def plan_numa(profile: Profile, host: Host, device: str) -> tuple[int, ...]:
             f"name {ranks}, such as `[{', '.join(['0'] * ranks)}]`, or set `none`",
             field="tiers.l2.numa",
         )
-    missing = [node for node in asked if host.numa_nodes and node not in host.numa_nodes]
+    missing = [node for node in asked if host.numa_nodes and node not in host.node_ids]
     if missing:
         raise BadInput(
             f"this host has no NUMA node {missing[0]}",
-            f"its nodes are {', '.join(map(str, host.numa_nodes))}",
+            f"its nodes are {', '.join(map(str, host.node_ids))}",
             field="tiers.l2.numa",
         )
     return asked

@@ -26,14 +26,12 @@ def render_plan(plan: Plan, width: int) -> str:
 def _model(plan: Plan) -> str:
     model, profile = plan.model, plan.profile
     ranks = profile.engine.tensor_parallel
-    shape = model.geometry
     rows = [
         ("model", f"{plan.served_name} ({model.architecture}, {model.parameters:,} parameters)"),
         ("device", f"{plan.device}, {ranks} rank{'s' * (ranks > 1)}, {plan.threads} threads each "
          f"({plan.threads_reason})"),
         ("context", f"{plan.max_context_tokens:,} tokens ({plan.context_reason})"),
-        ("KV", f"{shape.token_bytes:,} bytes a token: {shape.layers} layers x {shape.kv_heads} "
-         f"heads x {shape.head_dim} x {shape.item_bytes} bytes x 2"),
+        ("KV", f"{model.kv.token_bytes:,} bytes a token"),
         ("page", f"{profile.tiers.page_tokens} tokens, {plan.page_bytes:,} bytes"),
     ]  # fmt: skip
     return "\n".join(f"{name:<9}{text}" for name, text in rows)

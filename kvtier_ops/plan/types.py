@@ -10,6 +10,7 @@ from kvtier_engine.config import (
     ApiKeyConfig,
     CacheConfig,
     EngineConfig,
+    KvGeometry,
     L1Config,
     L2Config,
     L3Config,
@@ -19,8 +20,8 @@ from kvtier_engine.config import (
     SchedulerConfig,
     ServerConfig,
 )
-from kvtier_ops.model_facts import ModelFacts
-from kvtier_ops.profile_schema import Profile
+from kvtier_ops.model.facts import ModelFacts
+from kvtier_ops.profile.schema import Profile
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class Plan:
 
     @property
     def page_bytes(self) -> int:
-        return self.model.geometry.page_bytes(self.profile.tiers.page_tokens)
+        return self.model.kv.token_bytes * self.profile.tiers.page_tokens
 
     def engine_config(
         self, run_dir: Path, arena_fd: int | None = None, state_dir: Path | None = None
@@ -135,6 +136,11 @@ class Plan:
             state_dir=state_dir,
         )
 
+    def _geometry(self) -> KvGeometry:
+        geometry = self.model.kv.geometry
+        assert geometry is not None, "launch refuses a model that the engine cannot hold"
+        return geometry
+
     def _server(self) -> ServerConfig:
         server = self.profile.server
         sources = [(key, key.source) for key in server.api_keys]
@@ -158,7 +164,7 @@ class Plan:
             L3Directory(path=disk.path, capacity_bytes=disk.capacity_bytes) for disk in self.disks
         )
         return CacheConfig(
-            geometry=self.model.geometry,
+            geometry=self._geometry(),
             page_tokens=tiers.page_tokens,
             l1=L1Config(pages=self.l1.pages, eviction=tiers.l1.eviction),
             l2=L2Config(
@@ -193,7 +199,7 @@ class Plan:
                 "dtype": self.profile.model.dtype,
                 "parameters": model.parameters,
                 "weight_bytes": model.weight_bytes,
-                "kv_token_bytes": model.geometry.token_bytes,
+                "kv_token_bytes": model.kv.token_bytes,
             },
             "device": self.device,
             "tensor_parallel": self.profile.engine.tensor_parallel,

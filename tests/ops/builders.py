@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kvtier_ops.host import DirectoryFacts, Host
+from kvtier_ops.host import DirectoryFacts, FileSystem, Host
 
 GIB = 1 << 30
 
@@ -66,17 +66,19 @@ def make_host(**changes: Any) -> Host:
     return Host(**{**values, "directories": directories, **changes})
 
 
-def disk(path: Path, **changes: Any) -> DirectoryFacts:
+def disk(
+    path: Path, *, used_bytes: int = 0, exists: bool = False, **changes: Any
+) -> DirectoryFacts:
+    """100 GiB free on an ext4; `changes` are of the file system."""
     values: dict[str, Any] = {
-        "path": path,
-        "exists": False,
-        "file_system": "ext4",
+        "mount_point": Path("/"),
+        "kind": "ext4",
         "device": "/dev/sda",
         "device_id": 1,
+        "total_bytes": 200 * GIB,
         "free_bytes": 100 * GIB,
-        "used_bytes": 0,
     }
-    return DirectoryFacts(**{**values, **changes})
+    return DirectoryFacts(path, exists, used_bytes, FileSystem(**{**values, **changes}))
 
 
 def write_gguf(path: Path, metadata: dict[str, Any], tensors: dict[str, list[int]]) -> Path:

@@ -63,7 +63,7 @@ def test_a_bug_asks_for_a_report(
     def broken(*arguments: object) -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr(cli, "load_profile", broken)
+    monkeypatch.setattr("kvtier_ops.cli.plan.load_profile", broken)
     assert cli.run(["plan", "x"]) == 1
     err = capfd.readouterr().err
     assert "kvtier itself failed: ZeroDivisionError: oops" in err
@@ -179,8 +179,8 @@ def test_dumb_terminal_gets_plain_lines(home: Path) -> None:
 
 def test_sigterm_outside_of_launch_is_an_interrupt(home: Path) -> None:
     code = (
-        "import os, signal\nfrom kvtier_ops import cli\n"
-        "cli.load_profile = lambda *a: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "import os, signal\nfrom kvtier_ops import cli\nimport kvtier_ops.cli.plan as plan\n"
+        "plan.load_profile = lambda *a: os.kill(os.getpid(), signal.SIGTERM)\n"
         "cli.main(['plan', 'x'])"
     )
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)

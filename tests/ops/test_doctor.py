@@ -21,7 +21,7 @@ from kvtier_ops.doctor.report import exit_code, render
 from kvtier_ops.errors import ExitCode
 from kvtier_ops.plan import make_plan
 from kvtier_ops.prepare import Prepared, prepare
-from kvtier_ops.profile import ProfileFile, load_profile
+from kvtier_ops.profile.load import ProfileFile, load_profile
 
 
 def load(home: Path, *overrides: str) -> ProfileFile:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kvtier_ops.errors import HostError
-from kvtier_ops.host import probe
+from kvtier_ops.host import HugepagePool, probe
 
 GIB = 1 << 30
 MEMINFO = "MemTotal:  16777216 kB\nMemFree: 1024 kB\nMemAvailable: 8388608 kB\nHugePages_Total: 3\n"
@@ -27,12 +27,14 @@ def captured(root: Path, files: dict[str, str]) -> Path:
 
 
 def test_plain_host(home: Path) -> None:
-    pages = "sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
-    host = probe(captured(home, {pages: "12\n"}))
+    pages = "sys/kernel/mm/hugepages/hugepages-2048kB"
+    files = {f"{pages}/free_hugepages": "12\n", f"{pages}/nr_hugepages": "20\n"}
+    host = probe(captured(home, files))
     assert host.memory_total_bytes == 16 * GIB
     assert host.usable_memory_bytes == 8 * GIB
     assert host.usable_cpus == 4
-    assert host.hugepages_free == {2 << 20: 12}
+    assert host.hugepages == {2 << 20: HugepagePool(20, 12)}
+    assert host.hugepages_free(2 << 20) == 12
     assert host.cgroup_limit_bytes is None
 
 
@@ -85,9 +87,9 @@ def test_directories(home: Path) -> None:
     host = probe(captured(home, {"proc/self/mounts": mounts}), [there, home / "a/b"])
     found = host.directories[there]
     assert (found.exists, found.used_bytes) == (True, 8192)
-    assert (found.file_system, found.device) == ("xfs", "/dev/nvme0")
+    assert (found.on.kind, found.on.device) == ("xfs", "/dev/nvme0")
     assert host.directories[home / "a/b"].exists is False
-    assert host.directories[home / "a/b"].free_bytes > 0
+    assert host.directories[home / "a/b"].on.free_bytes > 0
 
 
 def test_not_linux(home: Path) -> None:

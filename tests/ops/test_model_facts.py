@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from ops.builders import caught, make_model, write_gguf, write_safetensors
 
 from kvtier_ops.errors import ModelError
-from kvtier_ops.gguf_header import expected_bytes
-from kvtier_ops.model_facts import read_model
+from kvtier_ops.model.facts import read_model
+from kvtier_ops.model.gguf_header import expected_bytes
+from kvtier_ops.model.kv_shape import KvKind, KvLayers
 
 GGUF = {
     "general.architecture": "llama",
@@ -29,13 +30,13 @@ GGUF = {
 def test_folder(home: Path) -> None:
     facts = read_model(make_model(home / "m"), "bfloat16")
     assert (facts.parameters, facts.weight_bytes) == (1000, 2000)
-    assert facts.geometry.token_bytes == 2 * 2 * 2 * 16 * 2
-    assert read_model(home / "m", "float32").geometry.item_bytes == 4
+    assert facts.kv.token_bytes == 2 * 2 * 2 * 16 * 2
+    assert read_model(home / "m", "float32").kv.item_bytes == 4
 
 
 def test_defaults_of_config_json(home: Path) -> None:
     facts = read_model(make_model(home / "m", num_key_value_heads=None, head_dim=32), "bfloat16")
-    assert (facts.geometry.kv_heads, facts.geometry.head_dim) == (4, 32)
+    assert facts.kv.groups == (KvLayers(KvKind.FULL, 2, 4, 32, 32),)
 
 
 def test_shards(home: Path) -> None:
@@ -52,7 +53,7 @@ def test_shards(home: Path) -> None:
 def test_gguf(home: Path) -> None:
     path = write_gguf(home / "m.gguf", GGUF, {"token_embd.weight": [64, 100], "x": [3]})
     facts = read_model(path, "float16")
-    assert (facts.parameters, facts.vocab, facts.geometry.layers) == (6403, 100, 3)
+    assert (facts.parameters, facts.vocab, facts.layers) == (6403, 100, 3)
     assert facts.architecture == "LlamaForCausalLM"
     assert expected_bytes(path) > path.stat().st_size
 

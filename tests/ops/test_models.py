@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from kvtier_ops import models
 from kvtier_ops.errors import BadInput, ModelError, PullFailed
-from kvtier_ops.model_registry import REGISTERED, RegisteredModel
+from kvtier_ops.model import pull as models
+from kvtier_ops.model.registry import REGISTERED, RegisteredModel
 from kvtier_ops.paths import models_home
 
 WEIGHTS = b"GGUF" + bytes(range(256)) * 4096

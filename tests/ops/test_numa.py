@@ -12,10 +12,10 @@ from ops.builders import GIB, make_host
 from ops.test_host import captured
 from ops.test_plan import plan, profile
 
-from kvtier_ops import host as host_module
 from kvtier_ops.errors import BadInput
-from kvtier_ops.host import Gpu, Host, probe
-from kvtier_ops.profile_render import resolve
+from kvtier_ops.host import Gpu, Host, NumaNode, probe
+from kvtier_ops.host import probing as host_module
+from kvtier_ops.plan.resolve import resolve
 
 
 def gpus(*nodes: int | None) -> tuple[Gpu, ...]:
@@ -23,7 +23,7 @@ def gpus(*nodes: int | None) -> tuple[Gpu, ...]:
 
 
 def two_nodes(*nodes: int | None) -> Host:
-    return make_host(numa_nodes=(0, 1), gpus=gpus(*nodes))
+    return make_host(numa_nodes=(NumaNode(0), NumaNode(1)), gpus=gpus(*nodes))
 
 
 def nodes_of(host: Host, ranks: int = 3, device: str = "cuda", numa: Any = "auto") -> Any:
@@ -42,7 +42,7 @@ def test_auto_is_the_node_of_each_ranks_gpu() -> None:
 
 
 def test_auto_binds_nothing_where_there_is_nothing_to_choose_or_to_know() -> None:
-    assert nodes_of(make_host(numa_nodes=(0,), gpus=gpus(0, 0, 0))) == ()
+    assert nodes_of(make_host(numa_nodes=(NumaNode(0),), gpus=gpus(0, 0, 0))) == ()
     assert nodes_of(make_host(gpus=gpus(0, 1, 0))) == ()
     assert nodes_of(two_nodes(1, None, 0)) == ()
     assert nodes_of(two_nodes(0, 1, 0), device="cpu") == ()
@@ -77,9 +77,9 @@ def test_mistakes_name_the_field(numa: list[int], what: str, hint: str) -> None:
 
 
 def test_nodes_of_the_host(home: Path) -> None:
-    assert probe(captured(home, {})).numa_nodes == ()
+    assert probe(captured(home, {})).node_ids == ()
     online = "sys/devices/system/node/online"
-    assert probe(captured(home, {online: "0-2,4\n"})).numa_nodes == (0, 1, 2, 4)
+    assert probe(captured(home, {online: "0-2,4\n"})).node_ids == (0, 1, 2, 4)
 
 
 def test_the_node_of_a_gpu_is_its_pci_devices(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

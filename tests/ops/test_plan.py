@@ -10,25 +10,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ops.builders import GIB, caught, disk, make_host
 
-from kvtier_engine.config import EngineConfig, KvGeometry
+from kvtier_engine.config import EngineConfig
 from kvtier_ops.errors import BadInput, KvtierError, PlanDoesNotFit
-from kvtier_ops.host import Gpu, Host
-from kvtier_ops.model_facts import ModelFacts
+from kvtier_ops.host import Gpu, Host, HugepagePool
+from kvtier_ops.model.facts import ModelFacts
+from kvtier_ops.model.kv_shape import KvKind, KvLayers, KvShape
 from kvtier_ops.plan import Plan, make_plan
 from kvtier_ops.plan.memory import arena_bytes
 from kvtier_ops.plan.report import render_plan
-from kvtier_ops.profile_render import resolve
-from kvtier_ops.profile_schema import Profile
+from kvtier_ops.plan.resolve import resolve
+from kvtier_ops.profile.schema import Profile
 from kvtier_ops.units import parse_size
 
 DISK = Path("/disk/kvtier")
 MODEL = ModelFacts(
     path=Path("/m"),
     architecture="LlamaForCausalLM",
-    geometry=KvGeometry(layers=30, kv_heads=3, head_dim=64, item_bytes=2),
+    kv=KvShape((KvLayers(KvKind.FULL, 30, 3, 64, 64),), 2),
     parameters=134_515_008,
+    active_parameters=134_515_008,
     weight_bytes=269_030_016,
     query_heads=9,
+    head_dim=64,
+    layers=30,
     hidden=576,
     ffn=1536,
     vocab=49152,
@@ -183,7 +187,7 @@ def test_contradictions(made: Profile, field: str) -> None:
         (profile(server={"host": "0.0.0.0"}), None, "KVT-P005"),
         (
             profile(l3="9GiB"),
-            make_host(directories={DISK: disk(DISK, file_system="tmpfs")}),
+            make_host(directories={DISK: disk(DISK, kind="tmpfs")}),
             "KVT-P006",
         ),
     ],
@@ -234,7 +238,7 @@ def test_gpu_holds_weights_and_l1() -> None:
 
 
 def test_reserved_hugepages_are_a_memory_of_their_own() -> None:
-    host = make_host(hugepages_free={2 << 20: 1024})
+    host = make_host(hugepages={2 << 20: HugepagePool(1024, 1024)})
     made = plan(profile(tiers={"l2": {"hugepages": "2MiB"}}), host)
     assert GIB < made.l2.bytes <= 2 * GIB
     assert "L2" not in [item.name for item in made.memories[0].items]

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from ops.builders import caught
 
 from kvtier_ops.errors import ProfileError
-from kvtier_ops.profile import ProfileFile, all_fields, load_profile
-from kvtier_ops.profile_render import profile_as_yaml
-from kvtier_ops.profile_schema import Profile
+from kvtier_ops.profile.load import ProfileFile, all_fields, load_profile
+from kvtier_ops.profile.render import profile_as_yaml
+from kvtier_ops.profile.schema import Profile
 from kvtier_ops.units import AUTO, Size
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -4,67 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from pathlib import Path
 
-from kvtier_ops import cgroup
 from kvtier_ops.errors import HostError
+from kvtier_ops.host import cgroup
+from kvtier_ops.host.types import DirectoryFacts, FileSystem, Gpu, Host, HugepagePool, NumaNode
 
 _KIB = 1024
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """One GPU as NVML reports it."""
-
-    name: str
-    total_bytes: int
-    free_bytes: int
-    numa_node: int | None = None  # that it is nearest to; None: not known
-
-
-@dataclass(frozen=True)
-class DirectoryFacts:
-    """A directory of L3, or the nearest existing folder above it."""
-
-    path: Path
-    exists: bool
-    file_system: str  # as in /proc/mounts: `ext4`, `tmpfs`; empty if unknown
-    device: str  # what is mounted there
-    device_id: int  # directories with the same one share their free space
-    free_bytes: int  # that kvtier may still write
-    used_bytes: int  # already taken by files in the directory
-
-
-@dataclass(frozen=True)
-class Host:
-    """Everything that plan and doctor decide on; nothing in it changes after the probe."""
-
-    memory_total_bytes: int
-    memory_available_bytes: int  # what can be used without pushing anybody out
-    cgroup_limit_bytes: int | None  # the least of the limits around this process; None: none
-    cgroup_used_bytes: int  # of the group with that limit, without what can be dropped
-    cpus: int  # that this process may run on
-    cpu_quota: float | None  # CPUs worth of time by the cgroup; None: no quota
-    hugepages_free: Mapping[int, int] = field(default_factory=dict)  # page bytes -> free pages
-    numa_nodes: tuple[int, ...] = ()  # none: not known
-    gpus: tuple[Gpu, ...] = ()
-    directories: Mapping[Path, DirectoryFacts] = field(default_factory=dict)
-
-    @property
-    def usable_memory_bytes(self) -> int:
-        """What kvtier may use: available memory, or what the cgroup still grants."""
-        if self.cgroup_limit_bytes is None:
-            return self.memory_available_bytes
-        granted = max(0, self.cgroup_limit_bytes - self.cgroup_used_bytes)
-        return min(self.memory_available_bytes, granted)
-
-    @property
-    def usable_cpus(self) -> int:
-        """Whole CPUs that threads can keep busy, at least one."""
-        quota = self.cpus if self.cpu_quota is None else int(self.cpu_quota)
-        return max(1, min(self.cpus, quota))
 
 
 def probe(root: Path = Path("/"), directories: Iterable[Path] = ()) -> Host:
@@ -81,7 +28,7 @@ def probe(root: Path = Path("/"), directories: Iterable[Path] = ()) -> Host:
         cgroup_used_bytes=limits.memory_used_bytes,
         cpus=_cpus(root),
         cpu_quota=limits.cpus,
-        hugepages_free=_hugepages(root / "sys/kernel/mm/hugepages"),
+        hugepages=_hugepages(root / "sys/kernel/mm/hugepages"),
         numa_nodes=_numa_nodes(root / "sys/devices/system/node/online"),
         gpus=_gpus(root) if root == Path("/") else (),
         directories={path: _directory(path, root) for path in directories},
@@ -111,9 +58,9 @@ def _cpus(root: Path) -> int:
     return 1
 
 
-def _numa_nodes(path: Path) -> tuple[int, ...]:
+def _numa_nodes(path: Path) -> tuple[NumaNode, ...]:
     try:
-        return tuple(_list(path.read_text()))
+        return tuple(NumaNode(node) for node in _list(path.read_text()))
     except (OSError, ValueError):
         return ()
 
@@ -127,13 +74,16 @@ def _list(text: str) -> list[int]:
     return numbers
 
 
-def _hugepages(folder: Path) -> dict[int, int]:
-    """Free pages of each size, `hugepages-2048kB/free_hugepages`."""
+def _hugepages(folder: Path) -> dict[int, HugepagePool]:
+    """Pages of each size, `hugepages-2048kB/free_hugepages`."""
     found = {}
     for entry in sorted(folder.glob("hugepages-*kB")):
         size = int(entry.name.removeprefix("hugepages-").removesuffix("kB")) * _KIB
         try:
-            found[size] = int((entry / "free_hugepages").read_text())
+            total, free = (
+                int((entry / name).read_text()) for name in ("nr_hugepages", "free_hugepages")
+            )
+            found[size] = HugepagePool(total, free)
         except (OSError, ValueError):
             continue
     return found
@@ -192,11 +142,15 @@ def _directory(path: Path, root: Path) -> DirectoryFacts:
         return DirectoryFacts(
             path=path,
             exists=path.is_dir(),
-            file_system=file_system,
-            device=device,
-            device_id=nearest.stat().st_dev,
-            free_bytes=usage.free,
             used_bytes=_used_bytes(path) if path.is_dir() else 0,
+            on=FileSystem(
+                mount_point=nearest,
+                kind=file_system,
+                device=device,
+                device_id=nearest.stat().st_dev,
+                total_bytes=usage.total,
+                free_bytes=usage.free,
+            ),
         )
     except OSError as error:
         hint = "choose another directory in `tiers.l3.directories`"

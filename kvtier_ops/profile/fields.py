@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from kvtier_engine.config import TENANT_PATTERN
 from kvtier_ops import paths
-from kvtier_ops.model_registry import REGISTERED
+from kvtier_ops.model.registry import REGISTERED
 from kvtier_ops.units import (
     AMOUNT_PATTERN,
     AUTO,
@@ -67,11 +67,7 @@ def _numa(value: Any) -> tuple[int, ...] | Auto:
         raise ValueError(
             f"write `auto`, `none` or a list of NUMA nodes, one for each rank, not `{shown[:40]}`"
         )
-    for item in items or ():
-        if not (item.isascii() and item.isdecimal() and int(item[:6]) < NUMA_NODES_MAX):
-            raise ValueError(
-                f"a NUMA node is a number from 0 to {NUMA_NODES_MAX - 1}, not `{item[:40]}`"
-            )
+    _check_nodes(items or [])
     return tuple(map(int, items or ()))
 
 
@@ -98,14 +94,14 @@ def _name(value: Any) -> str:
     return text
 
 
-def _secret_file(value: Any, info: ValidationInfo) -> str:
+def _optional_path(value: Any, info: ValidationInfo) -> str:
     text = _text(value)
     return str(paths.expand(text, _base(info))) if text else ""
 
 
 def _variable(value: Any) -> str:
     text = _text(value)
-    if text and not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", text):
+    if text and not re.fullmatch(_VARIABLE, text):
         raise ValueError(
             f"this is the name of an environment variable, such as `KVTIER_KEY`, not `{text[:40]}`"
         )
@@ -117,6 +113,60 @@ def _tenant(value: Any) -> str:
     if not re.fullmatch(TENANT_PATTERN, text):
         raise ValueError("a key's name has 1 to 64 letters, digits, `.`, `_` and `-`")
     return text
+
+
+def _nodes(value: Any) -> tuple[int, ...]:
+    """A list of NUMA nodes; `all` is none of them by name."""
+    if value == "all" or value == ():
+        return ()
+    items = [str(item) for item in value] if isinstance(value, list | tuple) else None
+    if not items:
+        shown = value if isinstance(value, str) else "a section" if items is None else "[]"
+        raise ValueError(f"write `all` or a list of NUMA nodes, such as `[0]`, not `{shown[:40]}`")
+    _check_nodes(items)
+    if len(set(items)) < len(items):
+        raise ValueError("names a NUMA node twice")
+    return tuple(map(int, items))
+
+
+def _check_nodes(items: list[str]) -> None:
+    for item in items:
+        if not (item.isascii() and item.isdecimal() and int(item[:6]) < NUMA_NODES_MAX):
+            raise ValueError(
+                f"a NUMA node is a number from 0 to {NUMA_NODES_MAX - 1}, not `{item[:40]}`"
+            )
+
+
+def _rank(value: Any) -> int | Auto:
+    if isinstance(value, int | Auto) and not isinstance(value, bool):
+        return value
+    text = _text(value)
+    if text == AUTO.value:
+        return AUTO
+    if not (text.isascii() and text.isdecimal() and len(text) <= 4):
+        raise ValueError(f"write a whole number from 0, or `auto`, not `{text[:40]}`")
+    return int(text)
+
+
+def _address(value: Any) -> str:
+    text = _text(value)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.:_-]{0,252}", text):
+        raise ValueError(f"write a host's name or address, such as `10.0.0.1`, not `{text[:40]}`")
+    return text
+
+
+_VARIABLE = "[A-Za-z_][A-Za-z0-9_]*"
+
+
+def _environment(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise PydanticCustomError("not_section", "write variables and values, `NAME: value`")
+    for name, text in value.items():
+        if not re.fullmatch(_VARIABLE, name):
+            raise ValueError(f"`{name[:40]}` is not the name of an environment variable")
+        if not isinstance(text, str) or "\0" in text:
+            raise ValueError(f'`{name}` needs a single value; an empty one is written `""`')
+    return dict(value)
 
 
 _AS_TEXT = PlainSerializer(str, return_type=str)
@@ -143,7 +193,16 @@ ModelField = Annotated[str, BeforeValidator(_model), _schema(type="string", minL
 NameField = Annotated[
     str, BeforeValidator(_name), _schema(type="string", minLength=1, maxLength=200)
 ]
-SecretFileField = Annotated[str, BeforeValidator(_secret_file), _schema(type="string")]
+SecretFileField = Annotated[str, BeforeValidator(_optional_path), _schema(type="string")]
+TraceField = Annotated[str, BeforeValidator(_optional_path), _schema(type="string")]
+AddressField = Annotated[
+    str, BeforeValidator(_address), _schema(type="string", minLength=1, maxLength=253)
+]
+EnvironmentField = Annotated[
+    dict[str, str],
+    BeforeValidator(_environment),
+    _schema(type="object", additionalProperties={"type": "string"}),
+]
 VariableField = Annotated[str, BeforeValidator(_variable), _schema(type="string")]
 TenantField = Annotated[
     str, BeforeValidator(_tenant), _schema(type="string", minLength=1, maxLength=64)
@@ -154,19 +213,27 @@ CountField = Annotated[
     PlainSerializer(lambda value: value if isinstance(value, int) else str(value)),
     _schema(anyOf=[{"type": "integer", "minimum": 1}, {"const": "auto"}]),
 ]
+RankField = Annotated[
+    int | Auto,
+    BeforeValidator(_rank),
+    PlainSerializer(lambda value: value if isinstance(value, int) else str(value)),
+    _schema(anyOf=[{"type": "integer", "minimum": 0, "maximum": 9999}, {"const": "auto"}]),
+]
+_NODES = {
+    "type": "array",
+    "items": {"type": "integer", "minimum": 0, "maximum": NUMA_NODES_MAX - 1},
+    "minItems": 1,
+    "maxItems": 64,
+}
+NodesField = Annotated[
+    tuple[int, ...],
+    BeforeValidator(_nodes),
+    PlainSerializer(lambda value: list(value) or "all"),
+    _schema(anyOf=[_NODES, {"const": "all"}]),
+]
 NumaField = Annotated[
     tuple[int, ...] | Auto,
     BeforeValidator(_numa),
     PlainSerializer(lambda value: str(value) if isinstance(value, Auto) else list(value) or "none"),
-    _schema(
-        anyOf=[
-            {
-                "type": "array",
-                "items": {"type": "integer", "minimum": 0, "maximum": NUMA_NODES_MAX - 1},
-                "minItems": 1,
-                "maxItems": 64,
-            },
-            {"enum": ["auto", "none"]},
-        ]
-    ),
+    _schema(anyOf=[_NODES, {"enum": ["auto", "none"]}]),
 ]

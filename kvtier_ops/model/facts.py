@@ -8,28 +8,38 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kvtier_engine.config import Dtype, KvGeometry
+from kvtier_engine.config import Dtype
 from kvtier_ops.errors import ModelError
-from kvtier_ops.gguf_header import GgufHeader, read_gguf_header
-from kvtier_ops.safetensors_header import count_parameters
+from kvtier_ops.model.gguf_header import GgufHeader, read_gguf_header
+from kvtier_ops.model.kv_shape import KvKind, KvLayers, KvShape
+from kvtier_ops.model.safetensors_header import count_parameters
 
-ITEM_BYTES: Mapping[Dtype, int] = {"bfloat16": 2, "float16": 2, "float32": 4}
+ITEM_BYTES: Mapping[str, int] = {"bfloat16": 2, "float16": 2, "float32": 4, "float8": 1}
+SERVED = frozenset({"LlamaForCausalLM"})  # by the bundled engine; others can be planned for
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """Sizes of a model; `geometry` and `weight_bytes` are for the dtype it was read with."""
+    """Sizes of a model; `kv` and `weight_bytes` are for the dtypes it was read with."""
 
     path: Path
     architecture: str
-    geometry: KvGeometry
+    kv: KvShape
     parameters: int
+    active_parameters: int  # that one token passes through: less than all in a mixture of experts
     weight_bytes: int
     query_heads: int
+    head_dim: int  # of a query
+    layers: int
     hidden: int
     ffn: int
     vocab: int
     max_context_tokens: int
+
+    @property
+    def is_served(self) -> bool:
+        """By the bundled engine."""
+        return self.architecture in SERVED and self.kv.geometry is not None
 
 
 @dataclass(frozen=True)
@@ -51,26 +61,29 @@ class _Shape:
         return value
 
 
-def _grouped_query(shape: _Shape, item_bytes: int) -> KvGeometry:
-    """Every layer keeps k and v of each kv head: the Llama family."""
+def _head_dim(shape: _Shape) -> int:
     heads = shape.count("num_attention_heads")
-    return KvGeometry(
-        layers=shape.count("num_hidden_layers"),
-        kv_heads=shape.count("num_key_value_heads", heads),
-        head_dim=shape.count("head_dim", shape.count("hidden_size") // heads or None),
-        item_bytes=item_bytes,
-    )
+    return shape.count("head_dim", shape.count("hidden_size") // heads or None)
+
+
+def _grouped_query(shape: _Shape) -> tuple[KvLayers, ...]:
+    """Every layer keeps k and v of each kv head: the Llama family."""
+    heads = shape.count("num_key_value_heads", shape.count("num_attention_heads"))
+    dim = _head_dim(shape)
+    return (KvLayers(KvKind.FULL, shape.count("num_hidden_layers"), heads, dim, dim),)
 
 
 # Architecture as config.json names it -> how its KV is shaped. One line a family.
-GEOMETRIES: Mapping[str, Callable[[_Shape, int], KvGeometry]] = {
+KV_LAYERS: Mapping[str, Callable[[_Shape], tuple[KvLayers, ...]]] = {
     "LlamaForCausalLM": _grouped_query,
 }
 _GGUF_ARCHITECTURES = {"llama": "LlamaForCausalLM"}
 
 
-def read_model(path: Path, dtype: Dtype) -> ModelFacts:
+def read_model(path: Path, dtype: Dtype, kv_dtype: str = "auto") -> ModelFacts:
     """A Hugging Face folder or a GGUF file -> its sizes when held as `dtype`.
+
+    `kv_dtype`: of the numbers in the cache; `auto`: the same.
 
     Raises ModelError if it is missing, incomplete or of an architecture not supported.
     """
@@ -83,19 +96,22 @@ def read_model(path: Path, dtype: Dtype) -> ModelFacts:
             f"there is no model at `{path}`",
             "name a Hugging Face folder, a GGUF file or a model of `kvtier model list`",
         )
-    if architecture not in GEOMETRIES:
+    if architecture not in KV_LAYERS:
         raise ModelError(
             f"`{path}` is a {architecture}, which kvtier does not serve yet",
-            f"kvtier serves {', '.join(GEOMETRIES)}",
+            f"kvtier serves {', '.join(KV_LAYERS)}",
         )
-    item_bytes = ITEM_BYTES[dtype]
+    kv_item_bytes = ITEM_BYTES[dtype if kv_dtype == "auto" else kv_dtype]
     return ModelFacts(
         path=path,
         architecture=architecture,
-        geometry=GEOMETRIES[architecture](shape, item_bytes),
+        kv=KvShape(KV_LAYERS[architecture](shape), kv_item_bytes),
         parameters=parameters,
-        weight_bytes=parameters * item_bytes,
+        active_parameters=parameters,
+        weight_bytes=parameters * ITEM_BYTES[dtype],
         query_heads=shape.count("num_attention_heads"),
+        head_dim=_head_dim(shape),
+        layers=shape.count("num_hidden_layers"),
         hidden=shape.count("hidden_size"),
         ffn=shape.count("intermediate_size"),
         vocab=shape.count("vocab_size"),
@@ -117,7 +133,7 @@ def _read_folder(folder: Path) -> tuple[_Shape, str, int]:
     named = values.get("architectures") if isinstance(values, dict) else None
     if not isinstance(named, list) or not named or not isinstance(named[0], str):
         raise ModelError(f"`{path}` does not name its `architectures`", "download the model again")
-    if named[0] not in GEOMETRIES:
+    if named[0] not in KV_LAYERS:
         return _Shape(path, values), named[0], 0
     return _Shape(path, values), named[0], count_parameters(folder)
 

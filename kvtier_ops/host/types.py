@@ -1,0 +1,132 @@
+"""What a host has, as plain facts: probed here, or recorded elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU as NVML reports it."""
+
+    name: str
+    total_bytes: int
+    free_bytes: int
+    numa_node: int | None = None  # that it is nearest to; None: not known
+    pcie_generation: int | None = None  # of the link as it can be, not as it idles
+    pcie_lanes: int | None = None
+
+
+@dataclass(frozen=True)
+class HugepagePool:
+    """Reserved pages of one size."""
+
+    total: int
+    free: int
+
+
+@dataclass(frozen=True)
+class NumaNode:
+    """Memory and CPUs that are near to one another."""
+
+    id: int
+    total_bytes: int = 0
+    free_bytes: int = 0  # without what the page cache could give back
+    cpus: tuple[int, ...] = ()
+    distances: tuple[int, ...] = ()  # to each node, in the order of `Host.numa_nodes`; 10: itself
+    hugepages: Mapping[int, HugepagePool] = field(default_factory=dict)  # page bytes -> pool
+
+
+class DriveKind(StrEnum):
+    """What kind of thing keeps the bytes, slowest member first where there are several."""
+
+    NVME = "nvme"
+    SSD = "ssd"  # SATA or SAS
+    HDD = "hdd"
+    VIRTUAL = "virtual"  # a virtual machine's disk: what is below it cannot be seen
+    NETWORK = "network"
+    MEMORY = "memory"  # tmpfs
+    OVERLAY = "overlay"  # a container's own layer
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Drive:
+    """One drive as the kernel names it."""
+
+    name: str  # `nvme0n1`
+    kind: DriveKind
+    size_bytes: int = 0
+    model: str = ""
+    numa_node: int | None = None
+
+
+@dataclass(frozen=True)
+class FileSystem:
+    """One mounted file system, and what lies below it."""
+
+    mount_point: Path
+    kind: str  # as in /proc/mounts: `ext4`, `tmpfs`; empty if unknown
+    device: str  # what is mounted there
+    device_id: int  # directories with the same one share their free space
+    total_bytes: int
+    free_bytes: int  # that kvtier may still write
+    drive_kind: DriveKind = DriveKind.UNKNOWN
+    drives: tuple[Drive, ...] = ()
+    layers: tuple[str, ...] = ()  # between file system and drives: `partition`, `lvm`, `raid0`
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DirectoryFacts:
+    """A directory of L3, and the file system that it lies on or would lie on."""
+
+    path: Path
+    exists: bool
+    used_bytes: int  # already taken by files in the directory
+    on: FileSystem
+
+
+@dataclass(frozen=True)
+class Host:
+    """Everything that plan and doctor decide on; nothing in it changes after the probe."""
+
+    memory_total_bytes: int
+    memory_available_bytes: int  # what can be used without pushing anybody out
+    cgroup_limit_bytes: int | None  # the least of the limits around this process; None: none
+    cgroup_used_bytes: int  # of the group with that limit, without what can be dropped
+    cpus: int  # that this process may run on
+    cpu_quota: float | None  # CPUs worth of time by the cgroup; None: no quota
+    hugepages: Mapping[int, HugepagePool] = field(default_factory=dict)  # page bytes -> pool
+    numa_nodes: tuple[NumaNode, ...] = ()  # none: not known
+    gpus: tuple[Gpu, ...] = ()
+    file_systems: tuple[FileSystem, ...] = ()
+    directories: Mapping[Path, DirectoryFacts] = field(default_factory=dict)
+    name: str = ""
+    cpu_model: str = ""
+
+    @property
+    def usable_memory_bytes(self) -> int:
+        """What kvtier may use: available memory, or what the cgroup still grants."""
+        if self.cgroup_limit_bytes is None:
+            return self.memory_available_bytes
+        granted = max(0, self.cgroup_limit_bytes - self.cgroup_used_bytes)
+        return min(self.memory_available_bytes, granted)
+
+    @property
+    def usable_cpus(self) -> int:
+        """Whole CPUs that threads can keep busy, at least one."""
+        quota = self.cpus if self.cpu_quota is None else int(self.cpu_quota)
+        return max(1, min(self.cpus, quota))
+
+    @property
+    def node_ids(self) -> tuple[int, ...]:
+        return tuple(node.id for node in self.numa_nodes)
+
+    def hugepages_free(self, page_bytes: int) -> int:
+        """Free pages of that size, over all nodes."""
+        pool = self.hugepages.get(page_bytes)
+        return pool.free if pool else 0

@@ -1,0 +1,1 @@
+"""The profile: what an operator may write, how it is read, and how it is shown."""
