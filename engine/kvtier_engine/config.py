@@ -22,6 +22,7 @@ L3Write = Literal["on_evict", "write_through"]
 L3Admission = Literal["auto", "all"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 TENANT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+RATES_FILE = "rates.json"  # in `state_dir`: what a run has measured, for the next plan
 SECRET_CHARS_MIN = 8  # to refuse an empty file or a slip, not to judge a key's strength
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]

@@ -10,16 +10,11 @@ from pathlib import Path
 
 from kvtier_ops.doctor import CHECKS, Context, Severity, run_checks
 from kvtier_ops.errors import ChecksFailed, ExitCode, KvtierError
+from kvtier_ops.instance import log_path_of, run_dir_of, state_dir_of
 from kvtier_ops.launch.arena import create_arena
 from kvtier_ops.launch.engine_log import EngineLog
 from kvtier_ops.launch.engine_process import EngineProcess, engine_command, url_of
-from kvtier_ops.launch.run_dir import (
-    RunDir,
-    log_path_of,
-    open_run_dir,
-    run_dir_of,
-    state_dir_of,
-)
+from kvtier_ops.launch.run_dir import RunDir, open_run_dir
 from kvtier_ops.launch.signals import StopSignals
 from kvtier_ops.launch.supervise import Supervisor
 from kvtier_ops.model.pull import is_complete, pull
