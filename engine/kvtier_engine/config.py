@@ -130,6 +130,9 @@ class CacheConfig(Section):
 
 class SchedulerConfig(Section):
     max_context_tokens: Positive = Field(description="Prompt and answer together, at most.")
+    max_prompt_tokens: Positive | None = Field(
+        default=None, description="The prompt alone, at most; none: what the context admits."
+    )
     max_running: Positive = Field(default=64, description="Sequences computed at the same time.")
     max_queued: Positive = Field(default=256, description="Requests that may wait; then 429.")
     max_step_tokens: Positive = Field(

@@ -102,7 +102,7 @@ def _wear(question: Question, sizes: Sizes, rates: Rates, load: Load | None) -> 
     l3 = question.profile.tiers.l3
     if l3.write_bytes_per_day is not None and l3.write_bytes_per_day.bytes < written:
         written, reason = l3.write_bytes_per_day.bytes, "`tiers.l3.write_bytes_per_day`"
-    return Wear(written, reason, _drive_bytes(sizes), l3.drive_writes_per_day)
+    return Wear(written, reason, _drive_bytes(sizes), l3.drive_writes_per_day, load is None)
 
 
 def _drive_bytes(sizes: Sizes) -> int:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from kvtier_ops.model.facts import SERVED
 from kvtier_ops.plan.types import Plan, Warning_
 
+ENGINE_LIMITS = "KVT-P1"  # how the ids of these warnings begin
+
 
 def find(plan: Plan) -> Iterator[Warning_]:
     """Warnings KVT-P1xx."""

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from kvtier_ops.errors import BadInput
 from kvtier_ops.plan.arena import ARENA_ENTRY_BYTES, UNIT_BYTES
 from kvtier_ops.plan.question import BLOCK_BYTES
-from kvtier_ops.plan.report import describe_layers, gigabytes, sourced, wrapped
+from kvtier_ops.plan.report import describe_layers, sourced, wrapped
 from kvtier_ops.plan.types import MemoryItem, MemoryPlan, Plan, TierPlan
-from kvtier_ops.units import format_bytes
+from kvtier_ops.units import format_bytes, format_decimal
 
 
 @dataclass(frozen=True)
@@ -228,20 +228,20 @@ def _answers(plan: Plan) -> list[Reason]:
         Reason(
             "arena_start",
             f"{answers.arena_s.value:,.1f} s",
-            f"{sourced(answers.arena_s)}; {gigabytes(rates.arena_bytes_per_s.value)}/s",
+            f"{sourced(answers.arena_s)}; {format_decimal(rates.arena_bytes_per_s.value)}/s",
             ("tiers.l2.size",),
         ),
     ]
     if rates.disk_read_bytes_per_s is not None:
         rows = "; ".join(
-            f"{row.context_tokens:,} tokens: {gigabytes(row.bytes_per_s)}/s, "
+            f"{row.context_tokens:,} tokens: {format_decimal(row.bytes_per_s)}/s, "
             f"{'pays' if row.pays else 'does not pay'}"
             for row in answers.break_even
         )
         found.append(
             Reason(
                 "break_even",
-                f"the disk reads {gigabytes(rates.disk_read_bytes_per_s.value)}/s "
+                f"the disk reads {format_decimal(rates.disk_read_bytes_per_s.value)}/s "
                 f"({sourced(rates.disk_read_bytes_per_s)})",
                 f"a disk pays if it reads more than KV bytes of a token x prefill tokens/s. {rows}",
                 ("token_bytes", "prefill"),
@@ -253,8 +253,8 @@ def _answers(plan: Plan) -> list[Reason]:
             Reason(
                 "wear",
                 f"{wear.drive_writes_per_day:.3g} drive writes a day of {wear.rated_per_day:g}",
-                f"at most {gigabytes(wear.bytes_per_day)} a day ({wear.reason}) on drives of "
-                f"{gigabytes(wear.drive_bytes)}",
+                f"at most {format_decimal(wear.bytes_per_day)} a day ({wear.reason}) on drives of "
+                f"{format_decimal(wear.drive_bytes)}",
                 ("token_bytes", "prefill"),
             )
         )

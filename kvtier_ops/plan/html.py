@@ -10,9 +10,9 @@ from html import escape
 from pathlib import Path
 
 from kvtier_ops.errors import HostError
-from kvtier_ops.plan.report import gigabytes, model_rows, sourced
+from kvtier_ops.plan.report import model_rows, sourced
 from kvtier_ops.plan.types import BreakEven, MemoryPlan, Plan
-from kvtier_ops.units import format_bytes
+from kvtier_ops.units import format_bytes, format_decimal
 
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb")
 _CHART_WIDTH, _CHART_HEIGHT = 640, 220
@@ -118,7 +118,7 @@ def _tiers(plan: Plan) -> str:
         rows.append(
             (
                 "", "", "", "",
-                f"written at most {gigabytes(wear.bytes_per_day)} a day ({wear.reason}): "
+                f"written at most {format_decimal(wear.bytes_per_day)} a day ({wear.reason}): "
                 f"{wear.drive_writes_per_day:.3g} drive writes, rated for {wear.rated_per_day:g}",
             )
         )  # fmt: skip
@@ -161,7 +161,7 @@ def _rates(plan: Plan) -> str:
     prefill, copies = rates.prefill_tokens_per_s, rates.l2_bytes_per_s
     rows = [
         ("prefill", f"{prefill.value:,.0f} tokens/s", sourced(prefill)),
-        ("between L1 and L2", f"{gigabytes(copies.value)}/s", sourced(copies)),
+        ("between L1 and L2", f"{format_decimal(copies.value)}/s", sourced(copies)),
         ("start-up of L2", f"{arena.value:,.1f} s", sourced(arena)),
     ]
     for name, figure in (
@@ -169,7 +169,7 @@ def _rates(plan: Plan) -> str:
         ("disk writes", rates.disk_write_bytes_per_s),
     ):
         if figure is not None:
-            rows.append((name, f"{gigabytes(figure.value)}/s", sourced(figure)))
+            rows.append((name, f"{format_decimal(figure.value)}/s", sourced(figure)))
     return _table((), rows, (1,))
 
 
@@ -183,7 +183,8 @@ def _break_even(plan: Plan) -> str:
     y = _CHART_HEIGHT - 20 - disk.value / top * (_CHART_HEIGHT - 40)
     marks.append(
         f'<line x1="0" x2="{_CHART_WIDTH}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ee6677" '
-        f'stroke-width="2"/><text x="4" y="{y - 5:.1f}">the disk: {gigabytes(disk.value)}/s</text>'
+        f'stroke-width="2"/><text x="4" y="{y - 5:.1f}">'
+        f"the disk: {format_decimal(disk.value)}/s</text>"
     )
     svg = f'<svg viewBox="0 0 {_CHART_WIDTH} {_CHART_HEIGHT}" role="img">{"".join(marks)}</svg>'
     note = "A bar is the rate at which reading is as quick as computing: a disk above it pays."
@@ -197,7 +198,7 @@ def _needed(number: int, row: BreakEven, top: float, step: float) -> str:
         f'<rect x="{x + step * 0.3:.1f}" y="{y:.1f}" width="{step * 0.4:.1f}" '
         f'height="{height:.1f}" fill="#4477aa"/>'
         f'<text x="{x + step / 2:.1f}" y="{y - 5:.1f}" text-anchor="middle">'
-        f"{gigabytes(row.bytes_per_s)}/s</text>"
+        f"{format_decimal(row.bytes_per_s)}/s</text>"
         f'<text x="{x + step / 2:.1f}" y="{_CHART_HEIGHT - 5}" text-anchor="middle">'
         f"{row.context_tokens:,} tokens</text>"
     )

@@ -24,7 +24,6 @@ def read_measured(state_dir: Path) -> Measured:
     return Measured(
         prefill_tokens_per_s=_rate(said.get("prefill_tokens_per_s")),
         disk_read_bytes_per_s=_rate(said.get("l3_read_bytes_per_s")),
-        disk_write_bytes_per_s=_rate(said.get("l3_write_bytes_per_s")),
         when=when[:10] if isinstance(when, str) and when[:10].isprintable() else "",
     )
 

@@ -43,7 +43,6 @@ class Measured:
 
     prefill_tokens_per_s: float | None = None
     disk_read_bytes_per_s: float | None = None
-    disk_write_bytes_per_s: float | None = None
     when: str = ""
 
 
@@ -134,15 +133,13 @@ def _disk(disks: tuple[DiskPlan, ...], measured: Measured) -> tuple[Figure | Non
         return None, None
     systems = {disk.on.device_id: disk.on for disk in disks}
     classes = [_class_of(system) for system in systems.values()]
-    reason = " + ".join(_described(system) for system in systems.values())
+    reason = f"by its kind, {' + '.join(_described(system) for system in systems.values())}"
     source = Source.ASSUMED
     read = Figure(sum(each[0] for each in classes), source, reason)
     write = Figure(sum(each[1] for each in classes), source, reason)
-    was = f"an earlier run of this profile{_on(measured)}"
     if measured.disk_read_bytes_per_s:
+        was = f"an earlier run of this profile{_on(measured)}"
         read = Figure(measured.disk_read_bytes_per_s, Source.MEASURED, was)
-    if measured.disk_write_bytes_per_s:
-        write = Figure(measured.disk_write_bytes_per_s, Source.MEASURED, was)
     return read, write
 
 
@@ -159,9 +156,7 @@ def _class_of(system: FileSystem) -> tuple[float, float]:
 
 def _described(system: FileSystem) -> str:
     count = _striped(system)
-    shown = f"{count} x " if count > 1 else ""
-    each = DISK_CLASSES[system.drive_kind][0] / 1e9
-    return f"{shown}{system.drive_kind.value}, which as a class reads {each:g} GB/s"
+    return f"{count} x {system.drive_kind.value}" if count > 1 else system.drive_kind.value
 
 
 def _on(measured: Measured) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from kvtier_ops.model.kv_shape import KvKind, KvLayers
 from kvtier_ops.plan.types import Figure, MemoryPlan, Plan, TierPlan, Wear
-from kvtier_ops.units import UNITS, format_bytes
+from kvtier_ops.units import UNITS, format_bytes, format_decimal
 
 _BAR_CELLS = 10
 _WIDTH_MIN, _WIDTH_MAX = 60, 120
@@ -134,7 +134,7 @@ def _rates(plan: Plan, width: int) -> str:
     prefill = answers.rates.prefill_tokens_per_s
     rows = [("prefill", f"{prefill.value:,.0f} tokens/s", prefill)]
     copies = answers.rates.l2_bytes_per_s
-    rows.append(("L1 and L2", f"{gigabytes(copies.value)}/s", copies))
+    rows.append(("L1 and L2", f"{format_decimal(copies.value)}/s", copies))
     if plan.l2.pages:
         rows.append(("L2's start", f"{answers.arena_s.value:,.1f} s", answers.arena_s))
     lines = ["how fast"]
@@ -145,10 +145,6 @@ def _rates(plan: Plan, width: int) -> str:
 
 def sourced(figure: Figure) -> str:
     return f"{figure.source.value}: {figure.reason}"
-
-
-def gigabytes(value: float) -> str:
-    return f"{value / 1e9:.3g} GB"
 
 
 def _hugepages(plan: Plan) -> str:
@@ -178,23 +174,22 @@ def _disks(plan: Plan, width: int) -> str:
     ):
         if figure is not None:
             lines += wrapped(
-                f"  {name:<8}", f"{gigabytes(figure.value)}/s, {sourced(figure)}", width
+                f"  {name:<8}", f"{format_decimal(figure.value)}/s, {sourced(figure)}", width
             )
+    if plan.answers.break_even:
+        lines.append("  pays, where it reads more than the device computes")
     for row in plan.answers.break_even:
+        needed = f"{format_decimal(row.bytes_per_s)}/s"
         verdict = "pays" if row.pays else "does not pay"
-        text = (
-            f"for {row.context_tokens:,} tokens: computing them is as quick as reading "
-            f"{gigabytes(row.bytes_per_s)}/s"
-        )
-        lines += wrapped(f"  {verdict}, ", text, width, hang=4)
+        lines.append(f"    {row.context_tokens:>9,} tokens{needed:>12}  {verdict}")
     if plan.answers.wear is not None:
-        lines += wrapped("  wear, ", _wear(plan.answers.wear), width, hang=4)
+        lines += wrapped("  wear    ", _wear(plan.answers.wear), width)
     return "\n".join(lines)
 
 
 def _wear(wear: Wear) -> str:
     return (
-        f"at most {gigabytes(wear.bytes_per_day)} a day ({wear.reason}): "
+        f"at most {format_decimal(wear.bytes_per_day)} a day ({wear.reason}): "
         f"{wear.drive_writes_per_day:.3g} drive writes, rated for {wear.rated_per_day:g}"
     )
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from kvtier_ops.errors import BadInput
 from kvtier_ops.plan.arena import arena_bytes
 from kvtier_ops.plan.disk import directory_bytes
-from kvtier_ops.plan.report import gigabytes, wrapped
+from kvtier_ops.plan.report import wrapped
 from kvtier_ops.plan.types import MemoryPlan, Plan
-from kvtier_ops.units import UNITS, format_bytes
+from kvtier_ops.units import UNITS, format_bytes, format_decimal
 
 _PATTERN = re.compile(
     r"\s*(\d[\d_,]*)\s*(?:users?|conversations?|sessions?)\s*(?:x|\*|of|with)\s*"
@@ -179,8 +179,8 @@ def _slow(plan: Plan) -> str:
         return "it takes a disk: name one in `tiers.l3.directories`, and the plan says if it pays"
     least = min(row.bytes_per_s for row in rows)
     return (
-        f"the disk reads {gigabytes(disk.value)}/s, and computing is as quick as "
-        f"{gigabytes(least)}/s: it does not pay"
+        f"the disk reads {format_decimal(disk.value)}/s, and computing is as quick as "
+        f"{format_decimal(least)}/s: it does not pay"
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from kvtier_ops.host import DriveKind
 from kvtier_ops.plan.places import HUGETLB_BYTES
 from kvtier_ops.plan.types import Plan, Warning_
-from kvtier_ops.units import UNITS, Size, format_bytes
+from kvtier_ops.units import UNITS, Size, format_bytes, format_decimal
 
 _GB, _GIB = UNITS["GB"], UNITS["GiB"]
 _IDLE_HUGEPAGE_BYTES_MIN = 256 * UNITS["MiB"]
@@ -37,6 +37,7 @@ def _hugepages(plan: Plan) -> Iterator[Warning_]:
                 f"({format_bytes(need.reserved * need.page_bytes)}), {need.free:,} of them free",
                 f"`echo {need.to_reserve} | sudo tee {file}`, or `tiers.l2.hugepages: transparent`",
                 "tiers.l2.hugepages",
+                forbids_launch=True,
             )
     used = {need.page_bytes for need in plan.hugepages}
     for page_bytes, pool in sorted(plan.host.hugepages.items()):
@@ -110,8 +111,8 @@ def _disk_pays(plan: Plan) -> Iterator[Warning_]:
     best = min(rows, key=lambda row: row.bytes_per_s)
     yield Warning_(
         "KVT-P017",
-        f"computing is quicker than reading: L3 gives {disk.value / 1e9:.3g} GB/s "
-        f"({disk.source.value}: {disk.reason}), and pays from {best.bytes_per_s / 1e9:.3g} GB/s "
+        f"computing is quicker than reading: L3 gives {format_decimal(disk.value)}/s "
+        f"({disk.source.value}: {disk.reason}), and pays from {format_decimal(best.bytes_per_s)}/s "
         f"on, for prompts of {best.context_tokens:,} tokens",
         "take faster disks or more of them; as it is, L3 helps restarts and a busy device only",
         "tiers.l3.directories",
@@ -119,12 +120,13 @@ def _disk_pays(plan: Plan) -> Iterator[Warning_]:
 
 
 def _wear(plan: Plan) -> Iterator[Warning_]:
+    """Only of a load that was told: few devices compute at their limit all day."""
     wear = plan.answers.wear
-    if wear is not None and wear.drive_writes_per_day > wear.rated_per_day:
+    if wear is not None and not wear.is_bound and wear.drive_writes_per_day > wear.rated_per_day:
         rated = int(wear.rated_per_day * wear.drive_bytes)
         yield Warning_(
             "KVT-P018",
-            f"up to {format_bytes(wear.bytes_per_day)} may be written a day ({wear.reason}): "
+            f"up to {format_decimal(wear.bytes_per_day)} may be written a day ({wear.reason}): "
             f"{wear.drive_writes_per_day:.3g} drive writes, of {wear.rated_per_day:g} that the "
             "drives are rated for",
             f"set `tiers.l3.write_bytes_per_day: {rated // _GB}GB`",

@@ -34,7 +34,7 @@ class Warning_:
     what: str
     hint: str
     field: str = ""  # of the profile, that it is about
-    forbids_launch: bool = False  # the bundled engine cannot do it; it can be planned for
+    forbids_launch: bool = False  # it can be planned for; the engine would not start as it is
 
 
 @dataclass(frozen=True)
@@ -151,6 +151,7 @@ class Wear:
     reason: str
     drive_bytes: int  # of the drives behind the directories, or the capacity of L3 if unknown
     rated_per_day: float  # drive writes per day
+    is_bound: bool = False  # no load was told: it is what the device could compute at most
 
     @property
     def drive_writes_per_day(self) -> float:
@@ -245,6 +246,7 @@ class Plan:
             cache=self._cache(arena_fd),
             scheduler=SchedulerConfig(
                 max_context_tokens=self.max_context_tokens,
+                max_prompt_tokens=self._max_prompt_tokens(),
                 max_running=profile.engine.max_running,
                 max_queued=profile.engine.max_queued,
                 max_step_tokens=profile.engine.max_step_tokens,
@@ -259,6 +261,11 @@ class Plan:
             run_dir=run_dir,
             state_dir=state_dir,
         )
+
+    def _max_prompt_tokens(self) -> int | None:
+        """None where the profile sets no limit of its own."""
+        asked = self.profile.engine.max_prompt_tokens
+        return asked if isinstance(asked, int) else None
 
     def _geometry(self) -> KvGeometry:
         geometry = self.model.kv.geometry

@@ -15,6 +15,7 @@ from ops.test_plan import plan, profile
 from kvtier_ops.errors import BadInput
 from kvtier_ops.host import Gpu, Host, NumaNode, probe
 from kvtier_ops.host import probing as host_module
+from kvtier_ops.plan.json_output import plan_as_json
 from kvtier_ops.plan.resolve import resolve
 
 
@@ -31,7 +32,7 @@ def nodes_of(host: Host, ranks: int = 3, device: str = "cuda", numa: Any = "auto
     made = plan(profile(engine=engine, tiers={"l2": {"numa": numa}}), host)
     config = made.engine_config(Path("/run/x"))
     assert config.cache.l2.numa_nodes == made.numa_nodes
-    assert made.as_json()["numa_nodes"] == list(made.numa_nodes)
+    assert plan_as_json(made)["numa_nodes"] == list(made.numa_nodes)
     assert ("NUMA" in made.l2.reason) == bool(made.numa_nodes)
     return made.numa_nodes
 

@@ -26,6 +26,7 @@ from kvtier_engine.core.loading import load_runner
 from kvtier_engine.core.loop import Loop
 from kvtier_engine.core.memory_changes import MemoryChanges
 from kvtier_engine.core.rank_set import RankDied, RankSet
+from kvtier_engine.core.rates_file import leave_rates
 from kvtier_engine.core.scheduler import Scheduler
 from kvtier_engine.core.tier_changes import TierChanges
 from kvtier_engine.core.warmup import warm_up
@@ -160,6 +161,7 @@ def main() -> int:
         loop = Loop(connection, engine, ranks, changes, start.memory)
         signal.signal(signal.SIGTERM, lambda signum, frame: loop.stop())
         is_clean = loop.run()
+        leave_rates(config.state_dir, engine.manager.rates)
         ranks.close()
         if not is_clean:
             context.destroy(linger=LAST_WORDS_MS)
