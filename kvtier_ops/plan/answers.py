@@ -73,7 +73,9 @@ def _conversations(question: Question, sizes: Sizes) -> tuple[Conversations, ...
 
 def _arena(sizes: Sizes, rates: Rates) -> Figure:
     rate = rates.arena_bytes_per_s
-    reason = f"{format_bytes(sizes.l2.bytes)} touched once: {rate.reason}"
+    reason = (
+        f"{format_bytes(sizes.l2.bytes)} touched once, while the weights are loaded: {rate.reason}"
+    )
     return Figure(sizes.l2.bytes / rate.value, rate.source, reason)
 
 

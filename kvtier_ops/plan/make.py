@@ -10,6 +10,7 @@ from kvtier_ops.host import Host
 from kvtier_ops.model.facts import ModelFacts
 from kvtier_ops.model.registry import REGISTERED
 from kvtier_ops.plan.answers import Load, Sizes, find_answers
+from kvtier_ops.plan.cpus import plan_threads
 from kvtier_ops.plan.disk import plan_disk
 from kvtier_ops.plan.memory import plan_memory
 from kvtier_ops.plan.places import check_nodes
@@ -39,7 +40,7 @@ def make_plan(
     check_nodes(host, profile.host.cpu_nodes, "host.cpu_nodes")
     cache = plan_memory(question)
     context, context_reason = _context(question, cache.l1)
-    threads, threads_reason = _threads(question)
+    threads, threads_reason = plan_threads(question)
     l3, disks = plan_disk(question)
     if l3.pages and not cache.l2.pages:
         raise PlanDoesNotFit(
@@ -90,22 +91,6 @@ def _served_name(profile: Profile) -> str:
         return profile.model.path
     path = Path(profile.model.path)
     return path.stem if path.suffix == ".gguf" else path.name
-
-
-def _threads(question: Question) -> tuple[int, str]:
-    threads, ranks = question.profile.engine.threads, question.ranks.here
-    if isinstance(threads, int):
-        return threads, "as the profile says"
-    shared = f" for {ranks} ranks" if ranks > 1 else ""
-    cpus = usable_cpus(question.profile, question.host)
-    return max(1, cpus // ranks), f"auto: {cpus} CPUs{shared}"
-
-
-def usable_cpus(profile: Profile, host: Host) -> int:
-    """Those of `host.cpu_nodes` alone, if the profile names some and the host knows them."""
-    named = profile.host.cpu_nodes
-    there = sum(len(node.cpus) for node in host.numa_nodes if node.id in named)
-    return min(host.usable_cpus, there) if there else host.usable_cpus
 
 
 def _context(question: Question, l1: TierPlan) -> tuple[int, str]:
