@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from kvtier_engine.config import TENANT_PATTERN
 from kvtier_ops import paths
 from kvtier_ops.model.registry import REGISTERED
+from kvtier_ops.profile.written import Written
 from kvtier_ops.units import (
     AMOUNT_PATTERN,
     AUTO,
@@ -30,7 +32,29 @@ NUMA_NODES_MAX = 1024  # as many as the arena can bind to
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise PydanticCustomError("not_single", "write a single value here")
-    return value
+    return str(value)
+
+
+def _whole(text: str) -> int | None:
+    """A whole number in digits alone; None if it is none.
+
+    Raises ValueError where YAML's readers disagree on which one it is.
+    """
+    if text.isascii() and text.isdecimal() and len(text) <= 18 and (text[0] != "0" or text == "0"):
+        return int(text)
+    check_number(text)
+    return None
+
+
+def check_number(text: str) -> None:
+    """Raises ValueError for a whole number that is not written in digits alone, such as
+    `8_000`, `0123` (octal to some, decimal to others) or `1e3`."""
+    bare = text.strip().replace("_", "")
+    if not re.fullmatch(r"[+-]?\d{1,18}(\.0*|[eE]\+?\d)?", bare, re.ASCII):
+        return
+    number = str(int(Decimal(bare)))
+    if number != text:
+        raise ValueError(f"write a whole number in digits alone: `{number}`, not `{text[:40]}`")
 
 
 def _size(value: Any) -> Size:
@@ -51,9 +75,9 @@ def _count(value: Any) -> int | Auto:
     text = _text(value)
     if text == AUTO.value:
         return AUTO
-    if not (text.isascii() and text.isdecimal() and len(text) <= 18 and int(text) > 0):
+    if not (number := _whole(text)):
         raise ValueError(f"write a whole number above 0, or `auto`, not `{text[:40]}`")
-    return int(text)
+    return number
 
 
 def _numa(value: Any) -> tuple[int, ...] | Auto:
@@ -79,12 +103,20 @@ def _base(info: ValidationInfo) -> Path:
 def _path(value: Any, info: ValidationInfo) -> Path:
     if isinstance(value, Path):
         return value
-    return paths.expand(_text(value), _base(info))
+    return _expand(value, info)
+
+
+def _expand(value: Any, info: ValidationInfo) -> Path:
+    """Variables are replaced here, in what was written: a `$` in their values means nothing."""
+    text = _text(value)
+    if isinstance(value, Written):
+        return paths.expand(value.source, value.folder)
+    return paths.expand(text, _base(info))
 
 
 def _model(value: Any, info: ValidationInfo) -> str:
     text = _text(value)
-    return text if text in REGISTERED else str(paths.expand(text, _base(info)))
+    return text if text in REGISTERED else str(_expand(value, info))
 
 
 def _name(value: Any) -> str:
@@ -96,12 +128,12 @@ def _name(value: Any) -> str:
 
 def _optional_path(value: Any, info: ValidationInfo) -> str:
     text = _text(value)
-    return str(paths.expand(text, _base(info))) if text else ""
+    return str(_expand(value, info)) if text else ""
 
 
 def _variable(value: Any) -> str:
     text = _text(value)
-    if text and not re.fullmatch(_VARIABLE, text):
+    if text and not re.fullmatch(paths.VARIABLE_NAME, text):
         raise ValueError(
             f"this is the name of an environment variable, such as `KVTIER_KEY`, not `{text[:40]}`"
         )
@@ -143,9 +175,10 @@ def _rank(value: Any) -> int | Auto:
     text = _text(value)
     if text == AUTO.value:
         return AUTO
-    if not (text.isascii() and text.isdecimal() and len(text) <= 4):
-        raise ValueError(f"write a whole number from 0, or `auto`, not `{text[:40]}`")
-    return int(text)
+    number = _whole(text)
+    if number is None or number > 9999:
+        raise ValueError(f"write a whole number from 0 to 9999, or `auto`, not `{text[:40]}`")
+    return number
 
 
 def _address(value: Any) -> str:
@@ -155,18 +188,15 @@ def _address(value: Any) -> str:
     return text
 
 
-_VARIABLE = "[A-Za-z_][A-Za-z0-9_]*"
-
-
 def _environment(value: Any) -> dict[str, str]:
     if not isinstance(value, dict):
         raise PydanticCustomError("not_section", "write variables and values, `NAME: value`")
     for name, text in value.items():
-        if not re.fullmatch(_VARIABLE, name):
+        if not re.fullmatch(paths.VARIABLE_NAME, name):
             raise ValueError(f"`{name[:40]}` is not the name of an environment variable")
         if not isinstance(text, str) or "\0" in text:
             raise ValueError(f'`{name}` needs a single value; an empty one is written `""`')
-    return dict(value)
+    return {str(name): str(text) for name, text in value.items()}
 
 
 _AS_TEXT = PlainSerializer(str, return_type=str)
@@ -204,6 +234,7 @@ EnvironmentField = Annotated[
     _schema(type="object", additionalProperties={"type": "string"}),
 ]
 VariableField = Annotated[str, BeforeValidator(_variable), _schema(type="string")]
+ExtendsField = Annotated[str, BeforeValidator(_text), _schema(type="string")]
 TenantField = Annotated[
     str, BeforeValidator(_tenant), _schema(type="string", minLength=1, maxLength=64)
 ]
