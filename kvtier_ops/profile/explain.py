@@ -11,7 +11,8 @@ from pydantic_core import ErrorDetails
 from kvtier_ops.errors import Problem
 from kvtier_ops.profile.walk import example_of, model_at, nearest_field
 from kvtier_ops.profile.written import FieldPath, Written, at, leaves
-from kvtier_ops.profile.yaml_source import Tree, dotted
+from kvtier_ops.profile.yaml_source import Tree, dotted, visible
+from kvtier_ops.units import Respelled
 
 
 def explain(details: ErrorDetails, tree: Tree) -> Problem | None:
@@ -28,6 +29,9 @@ def explain(details: ErrorDetails, tree: Tree) -> Problem | None:
         hint = f"write `{path[-1]}: 1` on the first line" if len(path) == 1 else ""
         return Problem("is missing", hint, dotted(path), where)
     value = details["input"]
+    if path[-1:] == ("[key]",):  # pydantic's name for the key before it
+        path = path[:-1]
+        return Problem(str(context.get("error")), "", dotted(path), tree.key_place(path))
     place = tree.value_place(path)
     if value is None:
         return Problem("has no value", "write one, or remove the line", dotted(path), place)
@@ -36,19 +40,20 @@ def explain(details: ErrorDetails, tree: Tree) -> Problem | None:
         hint = _missing_space(path, value)
     for _, leaf in leaves(at(tree.root, path)):
         if leaf.variables:
-            what = _without_value(what, leaf)
+            is_told = isinstance(context.get("error"), Respelled)
+            what = _without_value("" if is_told else what, leaf)
     return Problem(what, hint or example_of(path), dotted(path), place)
 
 
 def _sentence(kind: str, context: dict[str, Any], value: Any, message: str) -> tuple[str, str]:
     """What is wrong, and a hint if there is a better one than the field's example."""
     text = value.source if isinstance(value, Written) else value
-    shown = f"`{_shorten(text)}`" if isinstance(text, str) else "a list or a section"
+    shown = f"`{visible(text)}`" if isinstance(text, str) else _name_of(value)
     match kind:
         case "value_error":
             return str(context["error"]), ""
         case "not_single":
-            return f"must be a single value, not {_name_of(value)}", ""
+            return f"must be a single value, not {shown}", ""
         case "model_type":
             return f"must be a section with fields of its own, not {shown}", ""
         case "tuple_type":
@@ -79,29 +84,25 @@ def _missing_space(path: FieldPath, value: Any) -> str:
     model = model_at(path)
     name, colon, rest = str(value).partition(":")
     if isinstance(value, Written) and colon and model and name in model.model_fields:
-        return f"a space is missing: write `{name}: {_shorten(rest.split()[0] if rest else '')}`"
+        return f"a space is missing: write `{name}: {visible(rest.split()[0] if rest else '')}`"
     return "its fields follow on lines of their own, indented further"
 
 
 def _without_value(what: str, leaf: Written) -> str:
     """The sentence with what was written in the place of what the environment made of it,
-    which may be a secret; if pieces of that would be left, a sentence that knows none."""
-    shown = _shorten(leaf.source)
+    which may be a secret; if pieces of that would be left, or there is no sentence, one that
+    knows none."""
+    shown = visible(leaf.source)
     value = rf"(?<![0-9A-Za-z]){re.escape(leaf)}(?![0-9])"
     said = re.sub(value, lambda match: shown, what) if leaf else what
     rest = set(re.findall(r"\d+|[A-Za-z]+", said.replace(shown, " ")))
-    if rest & set(re.findall(r"\d+|[A-Za-z]+", leaf)):
+    if not what or rest & set(re.findall(r"\d+|[A-Za-z]+", leaf)):
         return f"what `{shown}` stands for is not allowed here"
     return said if shown in said else f"`{shown}`: {said}"
 
 
 def _name_of(value: Any) -> str:
     return "a section" if isinstance(value, dict) else "a list"
-
-
-def _shorten(text: str) -> str:
-    shown = "".join(c if c.isprintable() else "?" for c in text)
-    return shown if len(shown) <= 40 else shown[:37] + "..."
 
 
 def in_order(problems: Sequence[Problem], files: Sequence[str]) -> list[Problem]:

@@ -21,6 +21,7 @@ from kvtier_ops.units import (
     SIZE_PATTERN,
     Amount,
     Auto,
+    Respelled,
     Size,
     parse_amount,
     parse_size,
@@ -38,7 +39,7 @@ def _text(value: Any) -> str:
 def _whole(text: str) -> int | None:
     """A whole number in digits alone; None if it is none.
 
-    Raises ValueError where YAML's readers disagree on which one it is.
+    Raises Respelled where YAML's readers disagree on which one it is.
     """
     if text.isascii() and text.isdecimal() and len(text) <= 18 and (text[0] != "0" or text == "0"):
         return int(text)
@@ -47,14 +48,14 @@ def _whole(text: str) -> int | None:
 
 
 def check_number(text: str) -> None:
-    """Raises ValueError for a whole number that is not written in digits alone, such as
+    """Raises Respelled for a whole number that is not written in digits alone, such as
     `8_000`, `0123` (octal to some, decimal to others) or `1e3`."""
     bare = text.strip().replace("_", "")
     if not re.fullmatch(r"[+-]?\d{1,18}(\.0*|[eE]\+?\d)?", bare, re.ASCII):
         return
     number = str(int(Decimal(bare)))
     if number != text:
-        raise ValueError(f"write a whole number in digits alone: `{number}`, not `{text[:40]}`")
+        raise Respelled(f"write a whole number in digits alone: `{number}`, not `{text[:40]}`")
 
 
 def _size(value: Any) -> Size:
@@ -188,15 +189,24 @@ def _address(value: Any) -> str:
     return text
 
 
-def _environment(value: Any) -> dict[str, str]:
+def _environment(value: Any) -> Any:
     if not isinstance(value, dict):
         raise PydanticCustomError("not_section", "write variables and values, `NAME: value`")
-    for name, text in value.items():
-        if not re.fullmatch(paths.VARIABLE_NAME, name):
-            raise ValueError(f"`{name[:40]}` is not the name of an environment variable")
-        if not isinstance(text, str) or "\0" in text:
-            raise ValueError(f'`{name}` needs a single value; an empty one is written `""`')
-    return {str(name): str(text) for name, text in value.items()}
+    return value
+
+
+def _environment_name(value: Any) -> str:
+    text = _text(value)
+    if not re.fullmatch(paths.VARIABLE_NAME, text):
+        raise ValueError("this is not the name of an environment variable")
+    return text
+
+
+def _environment_value(value: Any) -> str:
+    text = _text(value)
+    if "\0" in text:
+        raise ValueError("a variable's value has no null characters")
+    return text
 
 
 _AS_TEXT = PlainSerializer(str, return_type=str)
@@ -229,7 +239,10 @@ AddressField = Annotated[
     str, BeforeValidator(_address), _schema(type="string", minLength=1, maxLength=253)
 ]
 EnvironmentField = Annotated[
-    dict[str, str],
+    dict[
+        Annotated[str, BeforeValidator(_environment_name)],
+        Annotated[str, BeforeValidator(_environment_value)],
+    ],
     BeforeValidator(_environment),
     _schema(type="object", additionalProperties={"type": "string"}),
 ]

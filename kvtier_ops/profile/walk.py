@@ -51,6 +51,8 @@ def nearest_field(path: FieldPath) -> str:
     model, name = model_at(path[:-1]), str(path[-1])
     if model is None:
         return ""
+    if not name.isprintable():
+        return "a character that cannot be seen is in the name: type it and its indent again"
     here = difflib.get_close_matches(name[:80], model.model_fields, 1, 0.6)
     if here:
         return f"did you mean `{here[0]}`?"

@@ -25,7 +25,7 @@ SOURCE_BYTES_MAX = 256 << 10
 NODES_MAX = 10_000
 DEPTH_MAX = 32
 
-_TEXT_TAG = "tag:yaml.org,2002:str"
+_TAGS = ("!", *(f"tag:yaml.org,2002:{kind}" for kind in ("str", "map", "seq")))
 _EMPTY = ("", "null", "Null", "NULL")  # `~` is a path: the home folder
 
 
@@ -153,19 +153,28 @@ def _compose(text: str, name: str) -> Node | None:
 
 
 def _syntax_problem(error: yaml.MarkedYAMLError, text: str, name: str) -> ProfileError:
+    what = error.problem or error.context or "this is not YAML"
     mark = error.problem_mark or error.context_mark
+    if "end>" in what or "end of stream" in what:  # where it begins is of more use than where not
+        mark = error.context_mark or mark
+        is_text = "scalar" in (error.context or "")
+        what = f"a {'quote' if is_text else 'bracket'} is never closed"
     place = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
-    line = text.splitlines()[mark.line] if mark and mark.line < len(text.splitlines()) else ""
+    lines = text.splitlines()[: mark.line + 1] if mark else []
+    line = lines[-1] if mark and len(lines) == mark.line + 1 else ""
     if mark and "\t" in line[: mark.column + 1]:
         return _problem(place, "a tab stands here", "YAML is indented with spaces; replace the tab")
-    what = error.problem or error.context or "this is not YAML"
-    return _problem(place, what, _syntax_hint(what, line))
+    if what.startswith("but ") and error.context:
+        what = f"{error.context}, {what}"
+    return _problem(place, what, _syntax_hint(what, line, lines[-2] if lines[1:] else ""))
 
 
-def _syntax_hint(what: str, line: str) -> str:
+def _syntax_hint(what: str, line: str, line_above: str) -> str:
     if "${" in line and re.search(r"[\[{].*\$\{", line) and what.startswith("expected ','"):
         return 'between `{` and `}`, and in `[...]`, `${NAME}` needs quotes: `"${NAME}"`'
     if "mapping values are not allowed" in what:
+        if re.match(r"\s*\w+:[^\s/]", line_above):
+            return "a space is missing after the `:` of the line above"
         return "is the line indented rightly? a value that holds `: ` needs quotes"
     if "undefined alias" in what:
         return "`*name` refers to `&name` further up; a value that begins with `*` needs quotes"
@@ -189,15 +198,14 @@ class _Reader:
         """The value of `node`; records places and problems by the way."""
         self._count(1, node, len(path))
         self.tree.values[path] = _place(self.tree.name, node)
+        if node.tag not in _TAGS:
+            what = f"tags such as `{visible(node.tag)}` are not used"
+            self._report(path, node, what, "write the value alone")
         if isinstance(node, MappingNode):
             return self._mapping(node, path)
         if isinstance(node, SequenceNode):
             return [self.read(item, (*path, i)) for i, item in enumerate(node.value)]
         assert isinstance(node, ScalarNode)
-        if node.tag not in (_TEXT_TAG, "!"):
-            self._report(
-                path, node, f"tags such as `{node.tag[:40]}` are not used", "write the value alone"
-            )
         if node.style is None and node.value in _EMPTY:
             return None
         return self._scalar(node, path)
@@ -271,9 +279,14 @@ def dotted(path: FieldPath) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            shown = "".join(c if c.isprintable() else "?" for c in part)
-            text += ("." if text else "") + (shown if len(shown) <= 40 else shown[:37] + "...")
+            text += ("." if text else "") + visible(part)
     return text
+
+
+def visible(text: str) -> str:
+    """At most 40 characters, each of which can be seen."""
+    shown = "".join(c if c.isprintable() else "?" for c in text[:41])
+    return shown if len(shown) <= 40 else shown[:37] + "..."
 
 
 def _place(name: str, node: Node) -> str:
