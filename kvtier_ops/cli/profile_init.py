@@ -105,7 +105,8 @@ def write_profile(answers: Answers, path: Path) -> str:
 def about(host: Host) -> str:
     """What of the host matters here and stays as it is."""
     names = sorted({gpu.name for gpu in host.gpus})
-    gpus = f"{len(host.gpus)} GPUs ({', '.join(names)})" if names else "no GPU"
+    count = len(host.gpus)
+    gpus = f"{count} GPU{'s' * (count > 1)} ({', '.join(names)})" if names else "no GPU"
     memory = min(host.memory_total_bytes, host.cgroup_limit_bytes or host.memory_total_bytes)
     return f"{host.usable_cpus} CPUs, {format_bytes(memory)} of memory, {gpus}"
 

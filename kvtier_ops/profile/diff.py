@@ -9,7 +9,7 @@ from typing import Any
 from kvtier_ops.profile.load import ProfileFile
 from kvtier_ops.profile.render import shown_data
 from kvtier_ops.profile.schema import Profile
-from kvtier_ops.profile.walk import as_flow, section_of
+from kvtier_ops.profile.walk import all_fields, as_flow, section_of
 from kvtier_ops.profile.written import FieldPath
 from kvtier_ops.profile.yaml_source import dotted
 
@@ -38,9 +38,14 @@ def differences(a: ProfileFile, b: ProfileFile) -> tuple[Difference, ...]:
     shown_a, shown_b = (dict(_fields(shown_data(each.profile, each.tree))) for each in (a, b))
     return tuple(
         Difference(dotted(path), _side(a, path, shown_a), _side(b, path, shown_b))
-        for path in {**values_a, **values_b}
+        for path in sorted({**values_a, **values_b}, key=_order)
         if values_a.get(path) != values_b.get(path)
     )
+
+
+def _order(path: FieldPath) -> tuple[int, FieldPath]:
+    is_variable = path[: len(_ENVIRONMENT)] == _ENVIRONMENT
+    return all_fields().index(dotted(_ENVIRONMENT if is_variable else path)), path
 
 
 def _fields(data: dict[str, Any], path: FieldPath = ()) -> Iterator[tuple[FieldPath, Any]]:
@@ -72,8 +77,9 @@ def render(found: Sequence[Difference]) -> str:
 
 
 def _line(side: Side) -> str:
-    value = "not set" if side.value is None else as_flow(side.value)
-    return f"{value or repr('')}  ({side.place or 'default'})"
+    if side.value is None:
+        return "not set"
+    return f"{as_flow(side.value) or repr('')}  ({side.place or 'default'})"
 
 
 def as_json(found: Sequence[Difference]) -> list[dict[str, Any]]:

@@ -20,6 +20,8 @@ from kvtier_ops.profile.yaml_source import Tree, dotted, parse_yaml, read_source
 
 __all__ = ["ProfileFile", "all_fields", "load_profile", "load_text"]
 
+PROBLEMS_MAX = 100  # of the schema that are told in full
+
 
 @dataclass(frozen=True)
 class ProfileFile:
@@ -66,13 +68,17 @@ def load_text(text: str, path: Path, overrides: Sequence[str] = ()) -> ProfileFi
 
 
 def _problems(error: ValidationError, chain: Chain) -> list[Problem]:
-    found = [
-        problem
-        for details in error.errors(include_url=False)
-        if chain.is_whole or details["type"] != "missing"  # a base that is not there may have it
-        if (problem := explain(details, chain.tree)) is not None
-    ]
-    return in_order([*chain.tree.all_problems(), *found], chain.files)
+    found: list[Problem] = []
+    left = 0
+    for details in error.errors(include_url=False):
+        if not chain.is_whole and details["type"] == "missing":
+            continue  # a base that is not there may have it
+        if len(found) >= PROBLEMS_MAX:
+            left += 1
+        elif (problem := explain(details, chain.tree)) is not None:
+            found.append(problem)
+    last = [Problem(f"has {left} more mistakes", place=chain.tree.name)] if left else []
+    return in_order([*chain.tree.all_problems(), *found], chain.files) + last
 
 
 def _apply(tree: Tree, override: str) -> None:

@@ -56,7 +56,7 @@ def nearest_field(path: FieldPath) -> str:
     here = difflib.get_close_matches(name[:80], model.model_fields, 1, 0.6)
     if here:
         return f"did you mean `{here[0]}`?"
-    elsewhere = [field for field in all_fields() if field.rpartition(".")[2] == name]
+    elsewhere = [field for field in all_fields() if field.split(".")[-1] == name]
     if elsewhere:
         return f"it belongs in `{elsewhere[0].rpartition('.')[0] or 'the top level'}`"
     return f"the fields here are {', '.join(model.model_fields)}"

@@ -21,8 +21,8 @@ from kvtier_ops.errors import Problem, ProfileError
 from kvtier_ops.profile.secrets import MASK
 from kvtier_ops.profile.written import FieldPath, Written, read_written
 
-SOURCE_BYTES_MAX = 256 << 10
-NODES_MAX = 10_000
+SOURCE_BYTES_MAX = 128 << 10
+NODES_MAX = 4_000
 DEPTH_MAX = 32
 
 _TAGS = ("!", *(f"tag:yaml.org,2002:{kind}" for kind in ("str", "map", "seq")))
@@ -86,7 +86,7 @@ def read_source(path: Path, name: str) -> str:
     except ValueError:  # an embedded null byte in the name
         raise _problem(repr(name), "this is not a file name", "") from None
     if len(raw) > SOURCE_BYTES_MAX:
-        raise _problem(name, "is larger than 256 KiB: this is not a profile", "")
+        raise _problem(name, "is larger than 128 KiB: this is not a profile", "")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
