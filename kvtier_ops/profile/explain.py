@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 from kvtier_ops.errors import Problem
 from kvtier_ops.profile.walk import example_of, model_at, nearest_field
 from kvtier_ops.profile.written import FieldPath, Written, at, leaves
-from kvtier_ops.profile.yaml_source import Tree, dotted, visible
+from kvtier_ops.profile.yaml_source import Tree, dotted, printable, visible
 from kvtier_ops.units import Respelled
 
 
@@ -42,7 +42,7 @@ def explain(details: ErrorDetails, tree: Tree) -> Problem | None:
         if leaf.variables:
             is_told = isinstance(context.get("error"), Respelled)
             what = _without_value("" if is_told else what, leaf)
-    return Problem(what, hint or example_of(path), dotted(path), place)
+    return Problem(printable(what), hint or example_of(path), dotted(path), place)
 
 
 def _sentence(kind: str, context: dict[str, Any], value: Any, message: str) -> tuple[str, str]:

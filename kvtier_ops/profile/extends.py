@@ -16,7 +16,7 @@ from kvtier_ops import paths
 from kvtier_ops.errors import Problem, ProfileError
 from kvtier_ops.profile.schema import VERSION
 from kvtier_ops.profile.written import FieldPath, Written
-from kvtier_ops.profile.yaml_source import Tree, parse_yaml, read_source
+from kvtier_ops.profile.yaml_source import Tree, parse_yaml, printable, read_source
 
 EXTENDS = "extends"
 FILES_MAX = 8
@@ -67,10 +67,10 @@ def _base_of(written: Any, tree: Tree, files: list[str]) -> Path:
     try:
         path = paths.expand(written.source, written.folder)
     except ValueError as error:
-        raise ProfileError([Problem(str(error), "", EXTENDS, place)]) from None
+        raise ProfileError([Problem(printable(str(error)), "", EXTENDS, place)]) from None
     real = os.path.realpath(path)
     if real in files:
-        names = [Path(file).name for file in (*files[files.index(real) :], real)]
+        names = [printable(Path(file).name) for file in (*files[files.index(real) :], real)]
         what = f"a profile cannot extend itself: {' -> '.join(names)}"
         raise ProfileError([Problem(what, "remove one of these lines", EXTENDS, place)])
     if len(files) >= FILES_MAX:
@@ -87,7 +87,9 @@ def _read(path: Path, place: str) -> Tree:
     except ProfileError as error:
         raise ProfileError(
             [
-                replace(problem, what=f"`{name}`: {problem.what}", field=EXTENDS, place=place)
+                replace(
+                    problem, what=f"`{printable(name)}`: {problem.what}", field=EXTENDS, place=place
+                )
                 if problem.place == name
                 else problem
                 for problem in error.problems

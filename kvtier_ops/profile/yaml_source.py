@@ -285,8 +285,13 @@ def dotted(path: FieldPath) -> str:
 
 def visible(text: str) -> str:
     """At most 40 characters, each of which can be seen."""
-    shown = "".join(c if c.isprintable() else "?" for c in text[:41])
+    shown = printable(text[:41])
     return shown if len(shown) <= 40 else shown[:37] + "..."
+
+
+def printable(text: str) -> str:
+    """Without what could move the cursor, or cannot be seen."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _place(name: str, node: Node) -> str:

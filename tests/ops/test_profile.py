@@ -170,6 +170,13 @@ def test_errors_of_windows_files_have_their_lines(home: Path) -> None:
     assert "p.yaml:4:3: `server.prot`" in errors(home, "version: 1\r\nserver:\r\n\r\n  prot: 9\r\n")
 
 
+@pytest.mark.parametrize("field", ["size", "numa", "hugepages", '"\\e[31m"'])
+def test_errors_move_no_cursor(home: Path, field: str) -> None:
+    said = errors(home, f'version: 1\ntiers: {{l2: {{{field}: "\\e[31m\\n4\\u2028"}}}}\n')
+    assert all(line.isprintable() for line in said.split("\n"))
+    assert "?[31m" in said
+
+
 def test_mistakes_without_end_have_one(home: Path) -> None:
     said = errors(home, "version: 1\n" + "".join(f"a{n}: 1\n" for n in range(PROBLEMS_MAX + 7)))
     assert said.count("error:") == PROBLEMS_MAX + 1
