@@ -45,8 +45,8 @@ host, and `kvtier profile diff A B` says in which fields two differ, and where e
 
 ## Variables of the environment
 
-`${NAME}` in a value stands for a variable of the environment in which kvtier is run, `${NAME:-text}`
-for `text` where there is none or it is empty, `$${` for the characters `${`:
+`${NAME}` in a value stands for a variable of the environment in which kvtier is run,
+`${NAME:-text}` for `text` where there is none or it is empty, `$${` for the characters `${`:
 
     server:
       host: ${POD_IP}
@@ -55,7 +55,8 @@ for `text` where there is none or it is empty, `$${` for the characters `${`:
         size: ${L2_SIZE:-64GiB}
 
 A variable that is missing is an error. Within `[...]` and `{...}`, `"${NAME}"` needs quotes.
-`$XDG_CACHE_HOME` and `$XDG_STATE_HOME` have their usual defaults. Names of fields take no variables.
+`$XDG_CACHE_HOME` and `$XDG_STATE_HOME` have their usual defaults. Names of fields take no
+variables.
 
 Secrets have no place in a profile: `server.api_keys` and `server.admin_key` say where they are. All
 the same, `kvtier profile show` and `diff` print `********` in the place of a value that came from

@@ -14,8 +14,9 @@ import typer
 
 from kvtier_ops import paths
 from kvtier_ops.cli.files import check_target, write_whole
-from kvtier_ops.errors import BadInput, ExitCode
+from kvtier_ops.errors import BadInput, ExitCode, KvtierError
 from kvtier_ops.host import Host, probe
+from kvtier_ops.model.pull import find_model
 from kvtier_ops.model.registry import REGISTERED
 from kvtier_ops.prepare import prepare
 from kvtier_ops.profile.draft import Answers, Sizes, Use, draft, page_tokens, render
@@ -123,6 +124,8 @@ class _Questions:
                 return read(answer.strip())
             except ValueError as error:
                 raise typer.BadParameter(str(error)) from None
+            except KvtierError as error:
+                raise typer.BadParameter(f"{error}: {error.problems[0].hint}") from None
 
         return typer.prompt(text, default=default, value_proc=value, err=True)
 
@@ -143,7 +146,10 @@ def _model(given: str | None, questions: _Questions | None) -> str:
     text = f"Model: a Hugging Face folder, a GGUF file, or {known}"
 
     def read(answer: str) -> str:
-        return answer if answer in REGISTERED else _written(answer)
+        is_name = answer in REGISTERED
+        if questions:  # sooner than after all of them
+            find_model(answer if is_name else str(paths.expand(answer, Path.cwd())))
+        return answer if is_name else _written(answer)
 
     return str(_take(given, DEFAULT_MODEL, (questions, text), read))
 

@@ -108,7 +108,7 @@ def _check_version(base: Tree) -> None:
     if base.root.get("version", str(VERSION)) != str(VERSION):
         what = f"this kvtier reads profiles of version {VERSION}"
         base.problems.append(Problem(what, "", "version", base.value_place(("version",))))
-        del base.root["version"]
+        base.root["version"] = str(VERSION)
 
 
 def _merge(base: Tree, extending: Tree) -> Tree:

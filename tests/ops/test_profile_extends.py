@@ -113,6 +113,11 @@ def test_all_errors_of_all_files_at_once(home: Path) -> None:
     assert "b.yaml:2:10: `version`: this kvtier reads profiles of version 1" in said
 
 
+def test_a_wrong_version_is_there_all_the_same(home: Path) -> None:
+    said = errors(home, p="extends: b.yaml\n", b="version: 2\n")
+    assert said == "error: b.yaml:1:10: `version`: this kvtier reads profiles of version 1"
+
+
 def test_a_base_that_cannot_be_read_hides_no_other_mistake(home: Path) -> None:
     said = errors(home, p="extends: b.yaml\nserver: {port: x}\n", b="a: [x\n")
     assert "b.yaml:1:4: a bracket is never closed" in said

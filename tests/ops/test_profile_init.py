@@ -193,6 +193,8 @@ def test_it_asks_and_repeats_itself(
     child = spawn(home, "--output", "p.yaml", "--use", "mixed")
     child.expect(r"this host: \d+ CPUs")
     child.expect(r"Model: .*\[smollm2-135m\]: ")
+    child.sendline("")
+    child.expect("has not been pulled yet: `kvtier model pull smollm2-135m`")
     child.sendline(model)
     child.expect(r"Folders .*\[none\]: ")
     child.sendline("'a b' c")
