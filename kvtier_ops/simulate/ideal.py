@@ -67,8 +67,9 @@ def _most(chain: Sequence[Block], reusable: Sequence[int] | None, number: int) -
     return len(chain) if reusable is None else reusable[number]
 
 
-def _leading(chain: Sequence[Block], cache: dict[Block, float] | OrderedDict[Block, None],
-             most: int) -> int:
+def _leading(
+    chain: Sequence[Block], cache: dict[Block, float] | OrderedDict[Block, None], most: int
+) -> int:
     """How many of the first `most` blocks are there before one that is not."""
     for index in range(most):
         if chain[index] not in cache:

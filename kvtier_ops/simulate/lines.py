@@ -46,7 +46,8 @@ def read_lines(path: str, report: Report = no_report) -> Iterator[tuple[int, byt
             raise BadInput(f"there is no trace at `{path}`", "`-` reads standard input") from None
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise BadInput(
-                f"`{path}` is damaged: {error}", "the file ends too early, or is no gzip: copy it again"
+                f"`{path}` is damaged: {error}",
+                "the file ends too early, or is no gzip: copy it again",
             ) from error
         except OSError as error:
             raise BadInput(f"`{path}` cannot be read: {error.strerror or error}") from error

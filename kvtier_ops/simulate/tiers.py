@@ -83,9 +83,7 @@ def simulate_tiers(
     """`speed`: requests arrive so many times as fast; `disk_writes_per_s`: bytes."""
     units = Units.of(trace, setup.page_tokens)
     tiers = _Tiers(trace, setup, units, disk_writes_per_s)
-    found = [
-        tiers.request(units.regroup(request), request.arrival_s / speed) for request in trace
-    ]
+    found = [tiers.request(units.regroup(request), request.arrival_s / speed) for request in trace]
     return Outcome(units, found, tiers.traffic)
 
 
@@ -152,9 +150,7 @@ class MemoryTier:
 
 
 class _Tiers:
-    def __init__(
-        self, trace: Trace, setup: Setup, units: Units, disk_writes_per_s: float
-    ) -> None:
+    def __init__(self, trace: Trace, setup: Setup, units: Units, disk_writes_per_s: float) -> None:
         page_bytes = units.block_tokens * setup.token_bytes
         reused = setup if setup.prefix_reuse else setup.without_reuse()
         l2_pages = units.blocks(reused.l2.tokens)

@@ -132,7 +132,9 @@ class Trace:
         self._outputs.append(line.output_length)
         self._blocks.extend(chain)
         self._ends.append(len(self._blocks))
-        self._reusable.append(min(prompt_blocks, max(0, line.input_length - 1) // self.block_tokens))
+        self._reusable.append(
+            min(prompt_blocks, max(0, line.input_length - 1) // self.block_tokens)
+        )
 
     def _put_in_order(self) -> None:
         times = self._times_s
