@@ -68,7 +68,7 @@ def _overloads(result: Result) -> list[str]:
     over = [wait for wait in result.waits if wait.device_load > 1]
     if over:
         loads = ", ".join(
-            f"{_down(wait.device_load)} times with {_tiers(wait.tiers)}" for wait in over
+            f"{down(wait.device_load)} times with {_tiers(wait.tiers)}" for wait in over
         )
         said.append(
             f"overloaded: prompts need more than the device computes, {loads}; waits grow for as "
@@ -77,7 +77,7 @@ def _overloads(result: Result) -> list[str]:
     full = [wait for wait in result.waits if wait.disk_load > 1]
     if full:
         said.append(
-            f"the disk is overloaded: reads need {_down(full[-1].disk_load)} times what it gives"
+            f"the disk is overloaded: reads need {down(full[-1].disk_load)} times what it gives"
         )
     return said
 
@@ -89,7 +89,7 @@ def _wear(result: Result) -> list[str]:
     said = []
     if disk.drive_writes_per_day > disk.rated_drive_writes_per_day:
         said.append(
-            f"the disk wears: L3 is written {_down(disk.drive_writes_per_day)} times a day, and "
+            f"the disk wears: L3 is written {down(disk.drive_writes_per_day)} times a day, and "
             f"its drives are rated for {disk.rated_drive_writes_per_day:g}; see "
             "`tiers.l3.write_bytes_per_day`"
         )
@@ -152,5 +152,6 @@ def _tiers(names: Sequence[str]) -> str:
     return " + ".join(name.upper() for name in names) or "no cache"
 
 
-def _down(value: float) -> str:
+def down(value: float) -> str:
+    """Two digits after the point, and not more than it is."""
     return f"{math.floor(value * 100 + 1e-9) / 100:.2f}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 
-from kvtier_ops.simulate.findings import points
+from kvtier_ops.simulate.findings import down, points
 from kvtier_ops.simulate.result import DiskResult, Result, SweepResult, WaitResult
 from kvtier_ops.units import format_bytes
 
@@ -91,7 +91,7 @@ def _disk(disk: DiskResult) -> str:
     lines = [
         f"disk: {format_bytes(disk.written_bytes)} written, {format_bytes(disk.read_bytes)} found "
         "there alone",
-        f"  {disk.drive_writes_per_day:.2f} drive writes a day at this pace; rated for "
+        f"  {down(disk.drive_writes_per_day)} drive writes a day at this pace; rated for "
         f"{disk.rated_drive_writes_per_day:g}",
     ]
     if len(disk.days) > 1:

@@ -183,7 +183,7 @@ class _Simulation:
             return []
         share = self._options.decode_share
         source = "as told" if share else "assumed: `--decode-share` tells"
-        decoding = RateResult("answers", f"{share:.3g} of the device", source)
+        decoding = RateResult("answers", f"{100 * share:.3g} % of the device", source)
         return [*(RateResult(*row) for row in self._rates.rows()), decoding]
 
     def _jobs(self, outcome: Outcome, tiers: int) -> list[Job]:
