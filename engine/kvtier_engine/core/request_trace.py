@@ -131,7 +131,6 @@ class RequestTrace:
             text = "".join(self._line(each) for each in batch)
             self._file.append(text.encode())
         except OSError as error:
-            self._unwritten += len(batch)
             if not self._is_failing:
                 self._is_failing = True
                 log.error(
@@ -140,11 +139,12 @@ class RequestTrace:
                     self._file.path,
                     error.strerror or error,
                 )
+            self._unwritten += len(batch)
         else:
-            self.lines += len(batch)
             if self._is_failing:
                 self._is_failing = False
                 log.warning("the request trace `%s` is written again", self._file.path)
+            self.lines += len(batch)
 
     def _line(self, ended: _Ended) -> str:
         record, size = ended.record, self._page_tokens
