@@ -187,6 +187,9 @@ class ServerConfig(Section):
     drain_s: float = Field(
         default=30.0, ge=0, description="Time for running requests to end after SIGTERM."
     )
+    request_trace: Path | None = Field(
+        default=None, description="File that gets a line for each request; none: none is kept."
+    )
 
 
 class EngineConfig(Section):

@@ -27,6 +27,7 @@ from kvtier_ops.plan.engine_limits import ENGINE_LIMITS
 from kvtier_ops.plan.report import render_plan
 from kvtier_ops.prepare import Prepared, prepare
 from kvtier_ops.profile.load import ProfileFile, load_profile
+from kvtier_ops.profile.secrets import masked_environment
 from kvtier_ops.terminal import Terminal
 
 
@@ -142,7 +143,7 @@ def _show(file: ProfileFile, plan: Plan, terminal: Terminal) -> int:
     terminal.data(render_plan(plan, terminal.out.width))
     terminal.data(f"\n{run_dir}/config.json (arena_fd is filled in at start)\n")
     terminal.data(config.model_dump_json(indent=2))
-    environment = dict(plan.profile.engine.environment)
+    environment = masked_environment(plan.profile.engine.environment)
     for title, lines in (
         ("binding", binding_of(plan).describe()),
         ("environment", [f"{name}={value}" for name, value in environment.items()]),

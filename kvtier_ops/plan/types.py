@@ -286,6 +286,7 @@ class Plan:
             admin_key=server.admin_key.source,
             max_body_bytes=server.max_body.bytes,
             drain_s=server.drain_s,
+            request_trace=Path(server.request_trace) if server.request_trace else None,
         )
 
     def _cache(self, arena_fd: int | None) -> CacheConfig:
