@@ -13,7 +13,12 @@ from kvtier_ops.host.types import Drive, DriveKind
 _SECTOR_BYTES = 512
 _DEVICES_MAX = 256
 _MAPPERS = {"LVM-": "lvm", "CRYPT-": "luks", "mpath-": "multipath", "part": "partition"}
-_REMOTE_NVME = ("amazon elastic block store", "nvme_card-pd", "nvme_card-hyperdisk")
+_REMOTE_NVME = (
+    "amazon elastic block store",
+    "nvme_card-pd",
+    "nvme_card-hyperdisk",
+    "msft nvme accelerator",
+)
 _VIRTUAL = ("qemu", "vmware", "msft", "vbox", "virtual disk", "virtio", "virtual_disk")
 _REMOTE = ("persistentdisk", "openstack", "lio-org", "iscsi")
 _BY_NAME = (
@@ -46,41 +51,70 @@ class Stack:
 
     layers: list[str] = field(default_factory=list)
     drives: list[Drive] = field(default_factory=list)
+    ends: list[DriveKind] = field(default_factory=list)  # of a loop's file that is on no drive
 
     @property
     def kind(self) -> DriveKind:
-        kinds = [drive.kind for drive in self.drives]
+        kinds = [*(drive.kind for drive in self.drives), *self.ends]
         return max(kinds, key=_ORDER.index, default=DriveKind.UNKNOWN)
 
 
-# The block device that a file lies on; None if it cannot be told.
-DeviceOf = Callable[[Path], Path | None]
+# The block device that a file lies on, or what keeps it if that is none.
+DeviceOf = Callable[[Path], Path | DriveKind]
 
 
-def device_folder(root: Path, major_minor: str, source: str) -> Path | None:
-    """/sys's folder of a device by its number, or by what was mounted, such as /dev/sda1."""
-    by_number = root / "sys/dev/block" / major_minor
-    if by_number.exists():
-        return by_number.resolve()
+def device_folders(root: Path, major_minor: str, source: str) -> list[Path]:
+    """/sys's folder of a device by its number, or by what was mounted, such as /dev/sda1: then
+    all of the file system, if it is a btrfs over several. None if it cannot be told."""
+    by_number = _resolved(root / "sys/dev/block" / major_minor)
+    if by_number is not None:
+        return [by_number]
     if not source.startswith("/dev/"):
-        return None
+        return []
+    # /dev/mapper/vg-data is a link to /dev/dm-0; without udev it is a node of its own.
+    node = _resolved(root / source.lstrip("/"))
+    name = node.name if node is not None else Path(source).name
+    by_name = _resolved(root / "sys/class/block" / name) or _mapped(root, Path(source).name)
+    return _pool_of(root, by_name) if by_name is not None else []
+
+
+def _resolved(path: Path) -> Path | None:
+    """None if there is no such thing, or a link leads to itself."""
     try:
-        name = (root / source.lstrip("/")).resolve().name
-    except (OSError, RuntimeError):
-        name = Path(source).name
-    by_name = root / "sys/class/block" / name
-    return by_name.resolve() if by_name.exists() else None
+        return path.resolve(strict=True)
+    except (OSError, RuntimeError, ValueError):
+        return None
 
 
-def read_stack(device: Path, device_of: DeviceOf) -> Stack:
-    """`device`: a folder such as /sys/devices/.../block/sda/sda1."""
+def _mapped(root: Path, name: str) -> Path | None:
+    """The device mapper's device of that name."""
+    named = (root / "sys/class/block").glob("dm-*/dm/name")
+    found = next((path for path in sorted(named) if read_text(path) == name), None)
+    return _resolved(found.parent.parent) if found is not None else None
+
+
+def _pool_of(root: Path, device: Path) -> list[Path]:
+    """The device and its companions in a btrfs."""
+    for folder in sorted((root / "sys/fs/btrfs").glob("*/devices")):
+        entries = sorted(folder.glob("*"))
+        if device.name in (entry.name for entry in entries):
+            return [each for entry in entries if (each := _resolved(entry)) is not None]
+    return [device]
+
+
+def read_stack(devices: list[Path], device_of: DeviceOf) -> Stack:
+    """`devices`: folders such as /sys/devices/.../block/sda/sda1."""
     stack, seen = Stack(), set[Path]()
-    _walk(device, stack, seen, device_of)
+    for device in devices:
+        _walk(device, stack, seen, device_of)
     return stack
 
 
-def _walk(device: Path, stack: Stack, seen: set[Path], device_of: DeviceOf) -> None:
+def _walk(device: Path | DriveKind, stack: Stack, seen: set[Path], device_of: DeviceOf) -> None:
     """Damaged or circular entries end the walk where they are."""
+    if isinstance(device, DriveKind):
+        stack.ends.append(device)
+        return
     if device in seen or len(seen) > _DEVICES_MAX:
         return
     seen.add(device)
@@ -94,22 +128,21 @@ def _walk(device: Path, stack: Stack, seen: set[Path], device_of: DeviceOf) -> N
         _walk(each, stack, seen, device_of)
 
 
-def _below(device: Path, device_of: DeviceOf) -> tuple[str | None, list[Path]]:
+def _below(device: Path, device_of: DeviceOf) -> tuple[str | None, list[Path | DriveKind]]:
     """The layer that this device is, and the devices below it; None: it is a drive."""
     if (device / "partition").exists():
         return "partition", [device.parent]
     if (device / "dm").is_dir():
         uuid = read_text(device / "dm/uuid")
         name = next((name for start, name in _MAPPERS.items() if uuid.startswith(start)), "dm")
-        return name, list(_slaves(device))
+        return name, [*_slaves(device)]
     if (device / "md").is_dir():
-        return read_text(device / "md/level") or "raid", list(_slaves(device))
+        return read_text(device / "md/level") or "raid", [*_slaves(device)]
     if (device / "bcache").is_dir():
-        return "bcache", list(_slaves(device))
+        return "bcache", [*_slaves(device)]
     if (device / "loop").is_dir():
         file = read_text(device / "loop/backing_file")
-        found = device_of(Path(file)) if file else None
-        return "loop", [found] if found is not None else []
+        return "loop", [device_of(Path(file))] if file else []
     return None, []
 
 
@@ -119,10 +152,8 @@ def _slaves(device: Path) -> Iterator[Path]:
     except OSError:
         return
     for entry in entries:
-        try:
-            yield entry.resolve()
-        except (OSError, RuntimeError):  # a link that leads to itself
-            continue
+        if (found := _resolved(entry)) is not None:
+            yield found
 
 
 def _drive(device: Path) -> Drive:
@@ -163,9 +194,16 @@ def _kind(device: Path, model: str) -> DriveKind:
 
 
 def _numa_node(device: Path) -> int | None:
-    """Of the controller: the kernel says -1 where there are no nodes."""
-    for path in ("device/numa_node", "device/device/numa_node"):
-        node = read_int(device / path)
-        if node is not None and node >= 0:
-            return node
+    """Of the nearest controller above; the kernel says -1 where there are no nodes. An NVMe drive
+    that could have several paths lies below none of them: its subsystem names them."""
+    start = _resolved(device / "device") or device
+    for place in (start, *(_resolved(path) or start for path in sorted(start.glob("nvme*")))):
+        for folder in (place, *place.parents):
+            if folder.name == "devices":
+                break
+            node = read_int(folder / "numa_node")
+            if node is not None:
+                if node >= 0:
+                    return node
+                break
     return None

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kvtier_ops.host.drives import device_folder, read_stack
+from kvtier_ops.host.drives import device_folders, read_stack
 from kvtier_ops.host.sysfs import read_text
 from kvtier_ops.host.types import Drive, DriveKind, FileSystem
 
@@ -25,7 +25,7 @@ _PSEUDO = (
     *("rpc_pipefs", "nsfs", "squashfs", "ramfs", "hugetlbfs", "selinuxfs", "iso9660", "nullfs"),
     *("fuse.lxcfs", "fuse.portal", "fuse.gvfsd-fuse"),
 )
-_HIDDEN = ("/proc", "/sys", "/dev", "/run", "/snap")
+_HIDDEN = tuple(map(Path, ("/proc", "/sys", "/dev", "/run", "/snap")))
 _OVERLAYS_MAX = 8  # one above the other
 
 Usage = Callable[[Path], tuple[int, int]]  # mount point -> bytes in all, bytes that we may write
@@ -71,9 +71,8 @@ class MountTable:
         out."""
         found = []
         for point, mount in sorted(self._mounts.items()):
-            if mount.kind in _PSEUDO or (
-                str(point).startswith(_HIDDEN) and point != Path("/dev/shm")
-            ):
+            is_hidden = any(map(point.is_relative_to, _HIDDEN)) and point != Path("/dev/shm")
+            if mount.kind in _PSEUDO or is_hidden:
                 continue
             try:
                 if self._root == Path("/") and not point.is_dir():
@@ -112,10 +111,8 @@ class MountTable:
             return kind, [], []
         if mount.kind == "overlay":
             return self._below_overlay(mount, depth)
-        device = device_folder(self._root, mount.major_minor, mount.source)
-        if device is None:
-            return DriveKind.UNKNOWN, [], []
-        stack = read_stack(device, self._device_of)
+        devices = device_folders(self._root, mount.major_minor, mount.source)
+        stack = read_stack(devices, self._device_of)
         return stack.kind, stack.layers, stack.drives
 
     def _below_overlay(self, mount: Mount, depth: int) -> tuple[DriveKind, list[str], list[Drive]]:
@@ -128,12 +125,16 @@ class MountTable:
         _, layers, drives = self._below(below, depth + 1)
         return DriveKind.OVERLAY, ["overlay", *layers], drives
 
-    def _device_of(self, file: Path) -> Path | None:
-        """The block device below the file of a loop device."""
+    def _device_of(self, file: Path) -> Path | DriveKind:
+        """What is below the file of a loop device."""
         mount = self._mount_of(file)
         if mount is None:
-            return None
-        return device_folder(self._root, mount.major_minor, mount.source)
+            return DriveKind.UNKNOWN
+        kind = _kind_of(mount.kind) or (DriveKind.OVERLAY if mount.kind == "overlay" else None)
+        if kind is not None:
+            return kind
+        devices = device_folders(self._root, mount.major_minor, mount.source)
+        return devices[0] if devices else DriveKind.UNKNOWN
 
 
 def _kind_of(file_system: str) -> DriveKind | None:
@@ -170,7 +171,6 @@ def _unescaped(text: str) -> str:
 
 
 def _device_id(major_minor: str) -> int:
-    major, _, minor = major_minor.partition(":")
-    if not (major.isdecimal() and minor.isdecimal()):
-        return 0
-    return int(major) << 20 | int(minor)
+    """As one number; 0 for what is not `259:1`."""
+    match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", major_minor, re.ASCII)
+    return int(match[1]) << 20 | int(match[2]) if match else 0

@@ -50,12 +50,16 @@ def probe(
 def _meminfo(path: Path) -> dict[str, int]:
     """Name -> bytes, of the lines that are in kB."""
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(errors="replace").splitlines()
     except OSError as error:
         hint = "kvtier runs on Linux, with /proc mounted"
         raise HostError(f"cannot read `{path}`: {error.strerror}", hint) from error
-    pairs = (line.split(":", 1) for line in lines if line.endswith(" kB"))
-    values = {name: int(text.split()[0]) * _KIB for name, text in pairs}
+    words = (line.replace(":", " ").split() for line in lines)
+    values = {
+        each[0]: int(each[1]) * _KIB
+        for each in words
+        if len(each) == 3 and each[1].isdecimal() and each[2] == "kB"
+    }
     if "MemTotal" not in values:
         raise HostError(f"`{path}` does not say how much memory there is", "is /proc mounted?")
     return values
@@ -64,7 +68,7 @@ def _meminfo(path: Path) -> dict[str, int]:
 def _cpus(root: Path) -> int:
     if root == Path("/"):
         return len(os.sched_getaffinity(0))
-    for line in (root / "proc/self/status").read_text().splitlines():
+    for line in read_text(root / "proc/self/status").splitlines():
         if line.startswith("Cpus_allowed_list:"):
             return len(parse_list(line.partition(":")[2])) or 1
     return 1

@@ -32,10 +32,10 @@ def parse_list(text: str) -> list[int]:
     try:
         for part in filter(None, text.strip().split(",")):
             first, _, last = part.partition("-")
-            span = range(int(first), int(last or first) + 1)
-            if len(numbers) + len(span) > LIST_ITEMS_MAX:
+            start, end = int(first), int(last or first)
+            if len(numbers) + end - start >= LIST_ITEMS_MAX:
                 return []
-            numbers += span
+            numbers += range(start, end + 1)
     except ValueError:
         return []
     return numbers
