@@ -78,6 +78,14 @@ def test_the_speed_is_of_arrivals(trace: str, capfd: pytest.CaptureFixture[str])
     assert quick["hit_rates"] == slow["hit_rates"]
 
 
+def test_a_slow_copy_from_l2_is_waited_for(trace: str, capfd: pytest.CaptureFixture[str]) -> None:
+    rates = ["--prefill-tokens-per-s", "1000", "--l2-copy"]
+    slow, quick = (run_json(capfd, trace, *SIZES, *rates, each) for each in ("1MB/s", "1TB/s"))
+    assert slow["waits"][:2] == quick["waits"][:2]
+    for tiers in (2, 3):
+        assert slow["waits"][tiers]["mean_s"] > quick["waits"][tiers]["mean_s"]
+
+
 @pytest.mark.parametrize("columns", ["80", "120"])
 def test_the_table_fits(
     trace: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: str

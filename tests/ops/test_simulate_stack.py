@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ops.simulated import BIG, write_chains
+from ops.simulated import BIG, write_chains, write_lines
 
 from kvtier_ops.simulate.ideal import hinted_lru_hits, min_hits
 from kvtier_ops.simulate.setup import DiskSetup, MemorySetup, Setup
@@ -92,6 +92,14 @@ def test_knowledge_never_hurts_and_no_cache_beats_the_optimum(
     assert max(lru, hinted_lru_hits(numbered, pages)) <= best <= curve.ceiling
     assert min_hits(numbered, trace.unique + 1) == curve.ceiling
     assert hinted_lru_hits(numbered, trace.unique + 1) == curve.ceiling
+
+
+def test_the_last_token_is_never_found(tmp_path: Path) -> None:
+    """Prompts of just two blocks: the second one is computed, for what follows it."""
+    whole = {"input_length": 8, "hash_ids": [1, 2], "block_tokens": 4}
+    trace = read_trace(write_lines(tmp_path / "t", [whole] * 3))
+    assert hit_curve(trace, trace.unique).ceiling == 2
+    assert sum(f.l1 for f in simulate_tiers(trace, Setup(1, 4, MemorySetup(400))).found) == 2
 
 
 FIGURES = {  # of LRU touched tail-first, at 1, 2, 5, 10, 20 and 50 % of the unique blocks

@@ -64,6 +64,14 @@ def test_by_hand(tmp_path: Path) -> None:
     assert outcome.traffic.read == 3
 
 
+def test_what_is_used_now_is_not_evicted_for_what_comes(tmp_path: Path) -> None:
+    """The block in the way is the other chain's tail, although that is younger."""
+    trace = read_trace(write_chains(tmp_path / "t", [[1, 2], [3, 4], [1, 2, 5], [3, 4]]))
+    outcome = simulate_tiers(trace, setup_of(1, 4, 100))
+    assert outcome.found[3][:3] == (0, 1, 1)
+    assert outcome.traffic.written == 2
+
+
 def rates(outcome: Outcome) -> int:
     return sum(found.total for found in outcome.found)
 
