@@ -60,9 +60,9 @@ variables.
 
 Secrets have no place in a profile: `server.api_keys` and `server.admin_key` say where they are. All
 the same, `kvtier profile show` and `diff` print `********` in the place of a value that came from
-a variable whose name, or that of the field, looks like a secret (a word that ends in KEY or TOKEN,
-or holds SECRET, PASSWORD or CREDENTIAL), and of each `engine.environment` of such a name. Errors
-show `${NAME}`, never the value. A profile that holds `********` is refused.
+a variable whose name looks like a secret's (a word in it ends in KEY or TOKEN, or holds SECRET,
+PASSWORD or CREDENTIAL), and of each variable of such a name in `engine.environment`. Errors show
+`${NAME}`, never the value. A profile that holds `********` is refused.
 
 ## One profile for many hosts
 

@@ -155,12 +155,12 @@ def _told_rates(prefill: float | None, *texts: str) -> ToldRates:
 def _planned(profile: Path, overrides: list[str], told: ToldRates) -> tuple[Setup, Rates | None]:
     from kvtier_ops.prepare import prepare_at
     from kvtier_ops.profile.load import load_profile
-    from kvtier_ops.simulate.planned import setup_of
+    from kvtier_ops.simulate.planned import rates_of, setup_of
     from kvtier_ops.simulate.rates import make_rates
 
     plan = prepare_at(load_profile(profile, overrides)).plan
     setup = setup_of(plan)
-    return setup, make_rates(told, setup.work, plan.device)
+    return setup, make_rates(told, setup.work, plan.device, rates_of(plan))
 
 
 def _told(

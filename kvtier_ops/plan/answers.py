@@ -17,9 +17,11 @@ from kvtier_ops.plan.types import (
     TierPlan,
     Wear,
 )
+from kvtier_ops.profile.draft import Use, page_tokens
 from kvtier_ops.units import format_bytes
 
 CONTEXTS = (1024, 8192, 32768, 131072)
+USES = (Use.CHAT, Use.MIXED, Use.DOCUMENTS)
 _DAY_S = 86400
 
 
@@ -120,7 +122,7 @@ def _drive_bytes(sizes: Sizes) -> int:
 def advise_page_tokens(question: Question) -> tuple[PageAdvice, ...]:
     """A hit ends at a page: what lies beyond is computed again, half a page on average. Pages of
     a chain lie in a row on disk, so small pages do not make small reads."""
-    chat, mixed, documents = (32, 64, 256) if question.on_cpu else (64, 128, 256)
+    chat, mixed, documents = (page_tokens(use, question.device) for use in USES)
     computed = (
         "on a CPU, computing the rest of a page is most of a hit's time"
         if question.on_cpu

@@ -96,7 +96,8 @@ def _without_value(what: str, leaf: Written) -> str:
     value = rf"(?<![0-9A-Za-z]){re.escape(leaf)}(?![0-9])"
     said = re.sub(value, lambda match: shown, what) if leaf else what
     rest = set(re.findall(r"\d+|[A-Za-z]+", said.replace(shown, " ")))
-    if not what or rest & set(re.findall(r"\d+|[A-Za-z]+", leaf)):
+    is_cut = len(leaf) > 8 and leaf[:8] in said
+    if not what or is_cut or rest & set(re.findall(r"\d+|[A-Za-z]+", leaf)):
         return f"what `{shown}` stands for is not allowed here"
     return said if shown in said else f"`{shown}`: {said}"
 

@@ -8,7 +8,7 @@ import yaml
 
 from kvtier_ops.profile.schema import Profile
 from kvtier_ops.profile.secrets import MASK, looks_secret, masked_environment
-from kvtier_ops.profile.written import FieldPath, Written, at, leaves
+from kvtier_ops.profile.written import at, leaves
 from kvtier_ops.profile.yaml_source import Tree
 
 
@@ -25,12 +25,6 @@ def shown_data(profile: Profile, tree: Tree | None = None) -> dict[str, Any]:
     data["engine"]["environment"] = masked_environment(profile.engine.environment)
     for path, leaf in leaves(tree.root) if tree else ():
         section: Any = at(data, path[:-1])
-        if section is not None and _is_hidden(path, leaf):
+        if section is not None and any(map(looks_secret, leaf.variables)):
             section[path[-1]] = MASK
     return data
-
-
-def _is_hidden(path: FieldPath, leaf: Written) -> bool:
-    """True if it came from the environment, and its variable or field looks like a secret."""
-    names = [str(part) for part in path if isinstance(part, str)]
-    return bool(leaf.variables) and any(map(looks_secret, (*leaf.variables, *names[-1:])))

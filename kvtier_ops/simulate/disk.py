@@ -114,6 +114,7 @@ class DiskSizes:
 
     pages: int
     memory_pages: int  # of L2
+    block_tokens: int
     page_bytes: int
     writes_per_s: float = math.inf
 
@@ -170,7 +171,7 @@ class SimulatedDisk:
         if block in self.held:
             return True
         traffic = self.traffic
-        if not self._has_time():
+        if not self._has_time(chain_tokens):
             traffic.unsaved += 1
             return False
         if self._admission is not None and not self._admission.admits(
@@ -193,13 +194,15 @@ class SimulatedDisk:
         if self._admission is not None:
             self._admission.stored(self._key_of[block], self._now)
 
-    def _has_time(self) -> bool:
-        """Blocks wait in L2 for the disk, in half of it at most."""
+    def _has_time(self, chain_tokens: int) -> bool:
+        """Blocks wait in L2 for the disk, in half of it at most. What one request pushes out leaves
+        by and by, while it is computed, and so may be as much as it brings."""
         writes_per_s = self._sizes.writes_per_s
         if math.isinf(writes_per_s):
             return True
         waiting = (self._busy_until - self._now) * writes_per_s
-        return waiting < max(1, self._sizes.memory_pages // 2)
+        chain_blocks = chain_tokens // self._sizes.block_tokens
+        return waiting < max(1, self._sizes.memory_pages // 2, chain_blocks)
 
     def _is_seen_enough(self, block: Block, chain_tokens: int) -> bool:
         least, chain_least = self._setup.sightings, self._setup.sightings_tokens

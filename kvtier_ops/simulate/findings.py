@@ -123,9 +123,9 @@ def _notes(result: Result, setup: Setup) -> list[str]:
         notes.append(
             "no times: "
             + (
-                "the trace has no timestamps"
-                if result.rates or not trace.duration_s
-                else "tell `--prefill-tokens-per-s`, or a profile"
+                "tell `--prefill-tokens-per-s`, or a profile"
+                if trace.has_times
+                else "the trace has no timestamps"
             )
         )
     assumed = [row.what for row in result.rates if row.source.startswith("assumed")]

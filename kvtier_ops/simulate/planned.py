@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from kvtier_ops.errors import BadInput
 from kvtier_ops.plan import Plan
+from kvtier_ops.simulate.rates import Rates
 from kvtier_ops.simulate.setup import DiskSetup, MemorySetup, ModelWork, Setup
 from kvtier_ops.units import parse_size
 
@@ -15,7 +17,7 @@ def setup_of(plan: Plan) -> Setup:
     tiers, model = plan.profile.tiers, plan.model
     limit = tiers.l3.write_bytes_per_day
     return Setup(
-        token_bytes=model.kv.token_bytes,
+        token_bytes=plan.token_bytes,
         page_tokens=tiers.page_tokens,
         l1=MemorySetup(plan.l1.tokens, tiers.l1.eviction),
         l2=MemorySetup(plan.l2.tokens, tiers.l2.eviction),
@@ -32,6 +34,22 @@ def setup_of(plan: Plan) -> Setup:
         work=ModelWork(model.active_parameters, model.query_heads * model.head_dim * model.layers),
         compute_while_loading=tiers.l3.compute_while_loading,
         prefix_reuse=tiers.prefix_reuse,
+    )
+
+
+def rates_of(plan: Plan) -> Rates:
+    """What the plan goes by, with the plan's word for how much each figure is worth."""
+    rates = plan.answers.rates
+    figures = {
+        "prefill_tokens_per_s": rates.prefill_tokens_per_s,
+        "disk_read_bytes_per_s": rates.disk_read_bytes_per_s,
+        "disk_write_bytes_per_s": rates.disk_write_bytes_per_s,
+        "l2_bytes_per_s": rates.l2_bytes_per_s,
+    }
+    known = {name: figure for name, figure in figures.items() if figure is not None}
+    return Rates(
+        **{name: known[name].value if name in known else math.inf for name in figures},
+        sources={name: f"{figure.source}: {figure.reason}" for name, figure in known.items()},
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -35,14 +36,20 @@ class Rates:
         """(what, how much, where from), for a table."""
         shown = (
             ("prefill", f"{self.prefill_tokens_per_s:,.0f} tokens/s"),
-            ("disk read", f"{format_bytes(int(self.disk_read_bytes_per_s))}/s"),
-            ("disk write", f"{format_bytes(int(self.disk_write_bytes_per_s))}/s"),
-            ("L2 copy", f"{format_bytes(int(self.l2_bytes_per_s))}/s"),
+            ("disk read", _shown(self.disk_read_bytes_per_s)),
+            ("disk write", _shown(self.disk_write_bytes_per_s)),
+            ("L2 copy", _shown(self.l2_bytes_per_s)),
         )
         return [
             (what, rate, self.sources.get(name, ""))
             for name, (what, rate) in zip(_FIELDS, shown, strict=True)
+            if rate
         ]
+
+
+def _shown(rate: float) -> str:
+    """Empty for a disk that is not there."""
+    return f"{format_bytes(int(rate))}/s" if math.isfinite(rate) else ""
 
 
 @dataclass(frozen=True)
@@ -72,9 +79,9 @@ class ToldRates:
 
 
 def make_rates(
-    told: ToldRates, work: ModelWork, device: str, measured: Rates | None = None
+    told: ToldRates, work: ModelWork, device: str, planned: Rates | None = None
 ) -> Rates | None:
-    """What is told counts most, then what was measured, then the device's class. None if the rate
+    """What is told counts most, then what the plan goes by, then the class. None if the rate
     of prefill can be had from nowhere."""
     kind = DEVICES.get(device, DEVICES["cpu"])
     disk, disk_read, disk_write = _DISK
@@ -91,8 +98,8 @@ def make_rates(
         value = getattr(told, name)
         if value is not None:
             values[name], sources[name] = value, "as told"
-        elif measured is not None:
-            values[name], sources[name] = getattr(measured, name), measured.sources.get(name, "")
+        elif planned is not None:
+            values[name], sources[name] = getattr(planned, name), planned.sources.get(name, "")
         elif name in assumed:
             values[name], sources[name] = assumed[name]
         else:

@@ -30,8 +30,9 @@ def render(result: Result, width: int) -> str:
 
 def _head(result: Result, width: int) -> str:
     trace = result.trace
+    lasted = f" in {duration(trace.duration_s)}" if trace.has_times else ""
     rows = [
-        ("trace", f"{trace.name}: {trace.requests:,} requests in {duration(trace.duration_s)}, "
+        ("trace", f"{trace.name}: {trace.requests:,} requests{lasted}, "
          f"{trace.input_tokens:,} prompt tokens in blocks of {trace.block_tokens}"),
         ("KV", f"{result.token_bytes:,} bytes a token; all different full blocks are "
          f"{format_bytes(trace.unique_bytes)}"),

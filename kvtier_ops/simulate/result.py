@@ -19,7 +19,8 @@ class TraceFacts(msgspec.Struct, frozen=True):
 
     name: str
     requests: int
-    duration_s: float
+    has_times: bool
+    duration_s: float  # 0: not known
     speed: float  # requests arrive so many times as fast as in the file
     input_tokens: int
     output_tokens: int

@@ -93,6 +93,11 @@ class _Simulation:
         report(100, 100)
         return findings.add_to(result, self._setup, lambda tokens: self._lru_rate(curve, tokens))
 
+    @property
+    def _duration_s(self) -> float:
+        """0: not known."""
+        return self._trace.duration_s / self._options.speed if self._trace.has_times else 0.0
+
     def _rate(self, blocks: int) -> float:
         tokens = blocks * self._units.block_tokens
         return tokens / self._input_tokens if self._input_tokens else 0.0
@@ -106,7 +111,8 @@ class _Simulation:
         return TraceFacts(
             name=trace.name,
             requests=len(trace),
-            duration_s=trace.duration_s / self._options.speed,
+            has_times=trace.has_times,
+            duration_s=self._duration_s,
             speed=self._options.speed,
             input_tokens=self._input_tokens,
             output_tokens=trace.output_tokens,
@@ -209,9 +215,9 @@ class _Simulation:
         if not setup.l3.tokens:
             return None
         size = self._units.block_tokens * setup.token_bytes
-        duration_s = self._trace.duration_s / self._options.speed
+        duration_s = self._duration_s
         written = traffic.written * size
-        a_day = written * DAY_S / duration_s if duration_s and self._trace.has_times else 0.0
+        a_day = written * DAY_S / duration_s if duration_s else 0.0
         write_s = written / self._rates.disk_write_bytes_per_s if self._rates else 0.0
         return DiskResult(
             read_bytes=traffic.read * size,

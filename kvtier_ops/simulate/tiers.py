@@ -2,8 +2,8 @@
 
 As in the engine: what a request uses becomes the most recent in every tier; what was found on disk
 comes to L2 and L1, as does what is computed; a chain is put in order, tail first, at its end. The
-tiers include one another where a lower one is larger. Requests come one after another: that several
-run at a time, and hold pages of L1 meanwhile, is not simulated.
+tiers include one another where a lower one is larger. Requests come one after another: what they
+hold in L1 beyond their full pages, while several run at a time, is not simulated.
 """
 
 from __future__ import annotations
@@ -155,7 +155,11 @@ class _Tiers:
         reused = setup if setup.prefix_reuse else setup.without_reuse()
         l2_pages = units.blocks(reused.l2.tokens)
         sizes = DiskSizes(
-            units.blocks(reused.l3.tokens), l2_pages, page_bytes, disk_writes_per_s / page_bytes
+            units.blocks(reused.l3.tokens),
+            l2_pages,
+            units.block_tokens,
+            page_bytes,
+            disk_writes_per_s / page_bytes,
         )
         self._setup = reused
         keys = Keys(trace.unique)

@@ -236,9 +236,10 @@ class _Reader:
         told, known = line.block_tokens, self._trace.block_tokens
         if told is not None:
             if known and known != told:
+                by = "`--block-tokens` says" if self._options.block_tokens else "it was"
                 raise _Wrong(
-                    f"`block_tokens` is {told} here, and {known} before",
-                    "a trace has blocks of one size: split the file, or see `--block-tokens`",
+                    f"`block_tokens` is {told} here, and {by} {known}",
+                    "a trace has blocks of one size: split the file where it changes",
                 )
             self._trace.block_tokens = told
         elif not known and len(line.hash_ids) > 1 and line.input_length:

@@ -166,10 +166,10 @@ class _AsTheEngine(_Queue):
         machine, page = self._machine, self._machine.page_tokens
         loaded = max(0.0, start_s - disk_s) * machine.disk
         coming = math.ceil(max(0.0, job.l3_tokens - loaded) / page)
-        ahead = math.ceil(max(0.0, disk_s - start_s) * machine.disk / page)
+        assert disk_s <= start_s, "the device has waited for all reads of earlier requests"
         compute = machine.rate_at(job.found_tokens - job.l3_tokens / 2)
         rates = PageRates(compute / page, machine.disk / page)
-        return min(job.l3_tokens, page * pages_to_compute(coming, ahead, 0, rates))
+        return min(job.l3_tokens, page * pages_to_compute(coming, 0, 0, rates))
 
 
 class _Always(_Queue):

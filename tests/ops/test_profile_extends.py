@@ -57,6 +57,7 @@ def test_places_are_where_the_value_stands(home: Path) -> None:
         b="tiers:\n  l2:\n    size: 1GiB\n  l3: {directories: [/a, /b]}\n",
     )
     assert file.place_of("tiers.l2.size") == f"{home}/b.yaml:3:11"
+    assert file.place_of("tiers.l3") == f"{home}/p.yaml:5:5"
     assert file.place_of("tiers.l3.directories[0]") == f"{home}/p.yaml:5:19"
     assert file.place_of("tiers.l3.directories[1]") == f"{home}/p.yaml:5:5"
 

@@ -219,7 +219,7 @@ def test_it_asks_and_repeats_itself(
 
 def test_ctrl_c_leaves_no_file(home: Path, model: str) -> None:
     child = spawn(home, "--output", "p.yaml")
-    child.expect("Model: ")
+    child.expect(r"\[smollm2-135m\]: ")  # its last character is readline's: it listens now
     child.sendintr()
     child.expect("interrupted")
     child.expect(pexpect.EOF)
@@ -256,7 +256,22 @@ def test_sizes_are_round_never_more_and_exact(count: int) -> None:
     rounded = round_size(count)
     assert count * 0.8 - 2 <= rounded <= count
     assert parse_size(show_size(rounded)).bytes == rounded
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [(10 * GIB, "10GiB"), (11 * GIB // 2, "5.5GiB"), (15 * GIB // 8, "1920MiB"), (1025, "1025B")],
+)
+def test_sizes_read_well(count: int, shown: str) -> None:
+    assert show_size(count) == shown
     assert show_size(round_size(int(10.7 * GIB))) == "10GiB"
+
+
+def test_who_reads_the_old_file_reads_all_of_it(home: Path, model: str) -> None:
+    (home / "p.yaml").write_text("mine\n")
+    with open(home / "p.yaml") as old:
+        assert init("--model", model, "--output", "p.yaml", "--force") == 0
+        assert old.read() == "mine\n"
 
 
 def test_defaults_are_those_of_the_schema() -> None:

@@ -141,6 +141,9 @@ def test_errors_show_what_was_written_never_what_it_became(
         assert "Q9zz" not in said, field
         said = errors(home, "", f"{field}=x-${{V_X}}")
         assert "hunter" not in said, field
+    monkeypatch.setenv("V_X", "§!" * 30)
+    for field in ("server.port", "tiers.l2.size", "model.dtype"):
+        assert "§!" not in errors(home, "", f"{field}=${{V_X}}"), field
     for value in ("123abc456", "7zGiB", "hunter2" * 9, "1,5GiB", "0x77", "8_765"):
         monkeypatch.setenv("V_X", value)
         said = errors(home, "", "tiers.l2.size=${V_X}", "engine.threads=${V_X}")

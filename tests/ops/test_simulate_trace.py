@@ -104,7 +104,7 @@ GOOD = line([1, 2], **TIMED)
         ({**GOOD, "hash_ids": [1, None]}, "hash_ids"),
         ({**GOOD, "hash_ids": [1]}, "9 tokens are 2 full blocks of 4, and there are 1 `hash_ids`"),
         ({**GOOD, "hash_ids": [1, 2, 3, 4]}, "there are 4 `hash_ids`"),
-        ({**GOOD, "block_tokens": 8}, "`block_tokens` is 8 here, and 4 before"),
+        ({**GOOD, "block_tokens": 8}, "`block_tokens` is 8 here, and it was 4"),
         ({**GOOD, "block_tokens": 0}, ">= 1"),
         ({"input_length": 9, "hash_ids": [1, 2]}, "no `timestamp`, unlike those before"),
         ({**GOOD, "answer_ids": [3]}, "more than the answer can fill"),

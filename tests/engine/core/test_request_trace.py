@@ -182,6 +182,13 @@ def test_a_disk_that_hangs_costs_lines_and_no_step(
         assert goes_on.wait(30)
 
     monkeypatch.setattr(traced.trace._file, "append", append)
+
+    def put(line: Any, block: bool = True, timeout: float | None = None) -> None:
+        assert line is None or not block, "a step would have waited"
+        really_put(line, block, timeout)
+
+    really_put = traced.trace._waiting.put
+    monkeypatch.setattr(traced.trace._waiting, "put", put)
     monkeypatch.setattr(traced.trace._waiting, "maxsize", 2)
     traced.engine.ask(LONG)
     assert hangs.wait(10)
