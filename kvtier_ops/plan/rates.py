@@ -110,7 +110,9 @@ def _copies(question: Question) -> Figure:
     if question.on_cpu:
         threads = min(question.ranks.here, question.host.usable_cpus)
         return Figure(
-            threads * CPU_COPY_BYTES_PER_S, Source.ASSUMED, f"memcpy of {threads} thread{'s' * (threads > 1)}"
+            threads * CPU_COPY_BYTES_PER_S,
+            Source.ASSUMED,
+            f"memcpy of {threads} thread{'s' * (threads > 1)}",
         )
     gpus = question.host.gpus[: question.ranks.here]
     rates = [gpu.pcie_bytes_per_s for gpu in gpus]
