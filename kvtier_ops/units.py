@@ -110,6 +110,14 @@ def format_bytes(count: int) -> str:
     return f"{count} B"
 
 
+def format_decimal(count: float) -> str:
+    """The same in powers of 1000, as disks and links are sold: `5.68 GB`, `395 TB`."""
+    for unit in ("PB", "TB", "GB", "MB", "kB"):
+        if count >= UNITS[unit]:
+            return f"{_round_down(Fraction(count) / UNITS[unit])} {unit}"
+    return f"{int(count)} B"
+
+
 def _round_down(value: Fraction) -> str:
     """Three significant digits, never more than the value: a table must not promise too much."""
     digits = 2 if value < 10 else 1 if value < 100 else 0

@@ -3,21 +3,114 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Annotated
 
-from kvtier_ops.cli.options import AsJson, Overrides, ProfilePath
-from kvtier_ops.errors import ExitCode
-from kvtier_ops.plan.report import render_plan
-from kvtier_ops.prepare import prepare_at
+import typer
+
+from kvtier_ops.cli.options import Overrides
+from kvtier_ops.errors import BadInput, ExitCode
+from kvtier_ops.plan.types import Plan
+from kvtier_ops.prepare import Instead, prepare_at
 from kvtier_ops.profile.load import load_profile
 from kvtier_ops.terminal import Terminal
 
+_SIZED_BY_TARGET = ("tiers.l1.size", "tiers.l2.size", "tiers.l3.size", "engine.max_context_tokens")
 
-def plan(profile: ProfilePath, overrides: Overrides = None, as_json: AsJson = False) -> int:
+
+def plan(
+    profile: Annotated[
+        Path | None, typer.Argument(metavar="PROFILE", help="The profile, a YAML file.")
+    ] = None,
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    schema: Annotated[
+        bool, typer.Option("--json-schema", help="Print the JSON Schema of --json, and end.")
+    ] = False,
+    field: Annotated[
+        str, typer.Option("--explain", metavar="FIELD", help="Say where one number comes from.")
+    ] = "",
+    host: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Plan for a host that `kvtier host record` wrote down."),
+    ] = None,
+    what_if: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PARTS", help="Plan for another host: gpu=8xH100-80G,mem=2TiB,model=..."
+        ),
+    ] = None,
+    target: Annotated[
+        str,
+        typer.Option(metavar="TEXT", help='What it takes to keep "200 users x 32k tokens".'),
+    ] = "",
+    load: Annotated[
+        str, typer.Option(metavar="TEXT", help='For disk wear: "2 requests/s x 12000 tokens".')
+    ] = "",
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write it as one HTML page.")
+    ] = None,
+) -> int:
     """Say what this host can hold, and why. Exit code 3: it does not fit."""
     terminal = Terminal()
-    made = prepare_at(load_profile(profile, overrides or [])).plan
-    text = (
-        json.dumps(made.as_json(), indent=2) if as_json else render_plan(made, terminal.out.width)
-    )
-    terminal.data(text)
+    if schema:
+        from kvtier_ops.plan.json_output import json_schema
+
+        terminal.data(json.dumps(json_schema(), indent=2))
+        return ExitCode.OK
+    if profile is None:
+        raise BadInput("missing argument 'PROFILE'", "`kvtier plan --help` lists what there is")
+    sized = [f"{name}=auto" for name in _SIZED_BY_TARGET] if target else []
+    file = load_profile(profile, [*(overrides or []), *sized])
+    made = prepare_at(
+        file, _instead(host, what_if or [], load, file.profile.tiers.l3.directories)
+    ).plan
+    if html is not None:
+        from kvtier_ops.plan.html import write_html
+
+        write_html(made, html)
+        terminal.note(f"wrote {html}")
+    terminal.data(_text(made, terminal.out.width, as_json=as_json, field=field, target=target))
     return ExitCode.OK
+
+
+def _text(made: Plan, width: int, *, as_json: bool, field: str, target: str) -> str:
+    if field:
+        from kvtier_ops.plan.explain import explain
+
+        return explain(made, field, width)
+    if target:
+        from kvtier_ops.plan.target import parse_target, render_target
+
+        return render_target(made, parse_target(target), width)
+    if as_json:
+        from kvtier_ops.plan.json_output import plan_as_json
+
+        return json.dumps(plan_as_json(made), indent=2)
+    from kvtier_ops.plan.report import render_plan
+
+    return render_plan(made, width)
+
+
+def _instead(
+    host: Path | None, what_if: list[str], load: str, directories: tuple[Path, ...]
+) -> Instead:
+    """What the options put in the place of this host and its model."""
+    from kvtier_ops.plan.load import parse_load
+
+    found, model = None, ""
+    if host is not None:
+        from kvtier_ops.host.record import load_host
+
+        found = load_host(host)
+    if what_if:
+        from kvtier_ops.host import probe
+        from kvtier_ops.host.what_if import apply_what_if
+
+        found, others = apply_what_if(found or probe(), ",".join(what_if))
+        model = others.get("model", "")
+    if found is not None:
+        from kvtier_ops.host.directories import with_directories
+
+        found = with_directories(found, directories)
+    return Instead(found, model, parse_load(load) if load else None)

@@ -35,6 +35,7 @@ class ModelFacts:
     ffn: int
     vocab: int
     max_context_tokens: int
+    weights_reason: str = ""  # what `weight_bytes` was computed from, a phrase
 
     @property
     def is_served(self) -> bool:
@@ -116,6 +117,7 @@ def read_model(path: Path, dtype: Dtype, kv_dtype: str = "auto") -> ModelFacts:
         ffn=shape.count("intermediate_size"),
         vocab=shape.count("vocab_size"),
         max_context_tokens=shape.count("max_position_embeddings"),
+        weights_reason=f"{parameters:,} parameters as {dtype}",
     )
 
 

@@ -17,7 +17,7 @@ def captured(root: Path, files: dict[str, str]) -> Path:
     given = {
         "proc/meminfo": MEMINFO,
         "proc/self/status": "Name: x\nCpus_allowed_list:\t0-2,7\n",
-        "proc/self/mounts": "/dev/sda / ext4 rw 0 0\n",
+        "proc/self/mountinfo": "1 0 8:0 / / rw - ext4 /dev/sda rw\n",
     }
     for name, text in {**given, **files}.items():
         path = root / name
@@ -83,8 +83,8 @@ def test_directories(home: Path) -> None:
     there = home / "pages"
     there.mkdir()
     (there / "segment").write_bytes(b"x" * 8192)
-    mounts = f"/dev/sda / ext4 rw 0 0\n/dev/nvme0 {home} xfs rw 0 0\n"
-    host = probe(captured(home, {"proc/self/mounts": mounts}), [there, home / "a/b"])
+    mounts = f"1 0 8:0 / / rw - ext4 /dev/sda rw\n2 1 259:0 / {home} rw - xfs /dev/nvme0 rw\n"
+    host = probe(captured(home, {"proc/self/mountinfo": mounts}), [there, home / "a/b"])
     found = host.directories[there]
     assert (found.exists, found.used_bytes) == (True, 8192)
     assert (found.on.kind, found.on.device) == ("xfs", "/dev/nvme0")
