@@ -223,7 +223,8 @@ class _Simulation:
             read_bytes=traffic.read * size,
             written_bytes=written,
             written_per_read=traffic.written / traffic.read if traffic.read else None,
-            drive_writes_per_day=a_day / (setup.l3.tokens * setup.token_bytes),
+            drive_writes_per_day=a_day
+            / (setup.l3.drive_bytes or setup.l3.tokens * setup.token_bytes),
             rated_drive_writes_per_day=setup.l3.drive_writes_per_day,
             write_load=write_s / duration_s if duration_s else 0.0,
             unsaved_bytes=traffic.unsaved * size,
