@@ -67,7 +67,11 @@ class _Simulation:
         report(0, 100)
         writes_per_s = self._rates.disk_write_bytes_per_s if self._rates else math.inf
         outcome = simulate_tiers(
-            self._trace, self._setup, speed=self._options.speed, disk_writes_per_s=writes_per_s
+            self._trace,
+            self._setup,
+            speed=self._options.speed,
+            disk_writes_per_s=writes_per_s,
+            report=lambda done, total: report(60 * done // total, 100),
         )
         report(60, 100)
         curve = hit_curve(chains_of(self._trace, self._units), self._trace.unique)
