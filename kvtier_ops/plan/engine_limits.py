@@ -20,6 +20,14 @@ def find(plan: Plan) -> Iterator[Warning_]:
             f"it serves {', '.join(sorted(SERVED))}",
             "model.path",
         )
+    if model.is_guess:
+        yield Warning_(
+            "KVT-P024",
+            f"kvtier does not know {model.architecture}: it is planned as its fields alone tell, "
+            "with K and V of each kv head in every layer",
+            "compare the layers in the table with the model's description",
+            "model.path",
+        )
     heads = max(group.heads for group in model.kv.groups)
     if heads and ranks.total > heads:
         yield _forbidden(
