@@ -159,7 +159,9 @@ def _slaves(device: Path) -> Iterator[Path]:
 def _drive(device: Path) -> Drive:
     sectors = read_int(device / "size") or 0
     model = " ".join(
-        word for name in ("vendor", "model") if (word := read_text(device / "device" / name))
+        word
+        for name in ("vendor", "model")
+        if (word := read_text(device / "device" / name)) and not word.startswith("0x")  # virtio's
     )
     return Drive(
         name=device.name,
