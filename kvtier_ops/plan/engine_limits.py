@@ -42,7 +42,7 @@ def find(plan: Plan) -> Iterator[Warning_]:
         yield _forbidden(
             "KVT-P103",
             f"the bundled engine runs on one node, not on {ranks.nodes}",
-            "set `cluster.nodes: 1`; the sizes below are those of one of the nodes",
+            "set `cluster.nodes: 1`; the sizes here are those of one of the nodes",
             "cluster.nodes",
         )
     kv_dtype = profile.tiers.kv_dtype
