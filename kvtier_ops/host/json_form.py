@@ -101,6 +101,8 @@ def _key(kind: Any, key: str, place: str) -> Any:
 
 
 def _scalar(kind: Any, value: Any, place: str) -> Any:
+    if kind is bool:
+        return _expected(bool, value, place, "`true` or `false`")
     if kind is int:
         number = _expected(int, value, place, "a whole number")
         return _checked(number, place)

@@ -20,10 +20,13 @@ class KnownGpu:
     memory_gb_per_s: float
     pcie_generation: int
     pcie_lanes: int = 16
+    has_inline_ecc: bool = False  # GDDR of data-centre cards: a sixteenth keeps check bits
 
     @property
     def memory_bytes(self) -> int:
-        return self.memory_gib * _GIB
+        """As NVML reports it, to a few hundred MiB."""
+        sold = self.memory_gib * _GIB
+        return sold * 15 // 16 if self.has_inline_ecc else sold
 
 
 KNOWN_GPUS = (
@@ -37,13 +40,14 @@ KNOWN_GPUS = (
     KnownGpu("A100-80G", 80, 312, 2039, 4),
     KnownGpu("A100-40G", 40, 312, 1555, 4),
     KnownGpu("A800-80G", 80, 312, 2039, 4),
-    KnownGpu("A40-48G", 48, 150, 696, 4),
+    KnownGpu("A40-48G", 48, 150, 696, 4, has_inline_ecc=True),
     KnownGpu("A30-24G", 24, 165, 933, 4),
-    KnownGpu("A10-24G", 24, 125, 600, 4),
-    KnownGpu("L40S-48G", 48, 362, 864, 4),
-    KnownGpu("L40-48G", 48, 181, 864, 4),
-    KnownGpu("L20-48G", 48, 119, 864, 4),
-    KnownGpu("L4-24G", 24, 121, 300, 4, 8),
+    KnownGpu("A10-24G", 24, 125, 600, 4, has_inline_ecc=True),
+    KnownGpu("A10G-24G", 24, 70, 600, 4, has_inline_ecc=True),
+    KnownGpu("L40S-48G", 48, 362, 864, 4, has_inline_ecc=True),
+    KnownGpu("L40-48G", 48, 181, 864, 4, has_inline_ecc=True),
+    KnownGpu("L20-48G", 48, 119, 864, 4, has_inline_ecc=True),
+    KnownGpu("L4-24G", 24, 121, 300, 4, has_inline_ecc=True),
     KnownGpu("RTXPRO6000-96G", 96, 503, 1792, 5),
     KnownGpu("RTX6000Ada-48G", 48, 364, 960, 4),
     KnownGpu("RTXA6000-48G", 48, 155, 768, 4),
@@ -52,10 +56,11 @@ KNOWN_GPUS = (
     KnownGpu("RTX3090-24G", 24, 71, 936, 4),
     KnownGpu("V100-32G", 32, 125, 900, 3),
     KnownGpu("V100-16G", 16, 125, 900, 3),
-    KnownGpu("T4-16G", 16, 65, 300, 3),
+    KnownGpu("T4-16G", 16, 65, 300, 3, has_inline_ecc=True),
+    KnownGpu("MI300X-192G", 192, 1307, 5300, 5),
 )
 _BY_KEY = {re.sub(r"[^a-z0-9]", "", gpu.name.lower()): gpu for gpu in KNOWN_GPUS}
-_OTHER_NAMES = {"a10g": "a1024g", "h100nvl": "h10094g", "h10080gpcie": "h100pcie80g"}
+_OTHER_NAMES = {"h200nvl": "h200141g", "h100nvl": "h10094g", "h10080gpcie": "h100pcie80g"}
 _NVML_NOISE = (
     *("nvidia", "geforce", "quadro", "tesla", "graphics", "generation", "blackwell"),
     *("hbm2", "hbm2e", "hbm3", "hbm3e", "sxm", "sxm2", "sxm4", "sxm5"),

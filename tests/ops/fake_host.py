@@ -43,6 +43,7 @@ class FakeHost:
 
     root: Path
     memory_bytes: int = 16 * GIB
+    available_bytes: int | None = None  # None: nine tenths
     cpus: int = 8
     _mounts: list[str] = field(default_factory=list)
     _usage: dict[Path, tuple[int, int]] = field(default_factory=dict)
@@ -121,8 +122,9 @@ class FakeHost:
 
     def node(self, number: int, memory_bytes: int, cpus: str, distances: str) -> None:
         base = f"sys/devices/system/node/node{number}"
-        kib = memory_bytes // 1024
-        text = f"Node {number} MemTotal:  {kib} kB\nNode {number} MemFree:  {kib // 2} kB\n"
+        kib, available = memory_bytes // 1024, self.available_bytes or self.memory_bytes * 9 // 10
+        free = kib * available // self.memory_bytes // 2  # the page cache has the other half
+        text = f"Node {number} MemTotal:  {kib} kB\nNode {number} MemFree:  {free} kB\n"
         self.file(f"{base}/meminfo", text + f"Node {number} HugePages_Total:     0\n")
         self.file(f"{base}/cpulist", cpus + "\n")
         self.file(f"{base}/distance", distances + "\n")
@@ -142,7 +144,8 @@ class FakeHost:
 
     def host(self) -> Host:
         kib = self.memory_bytes // 1024
-        self.file("proc/meminfo", f"MemTotal: {kib} kB\nMemAvailable: {kib * 9 // 10} kB\n")
+        free = kib * 9 // 10 if self.available_bytes is None else self.available_bytes // 1024
+        self.file("proc/meminfo", f"MemTotal: {kib} kB\nMemAvailable: {free} kB\n")
         self.file("proc/self/status", f"Cpus_allowed_list:\t0-{self.cpus - 1}\n")
         return replace(probe(self.root), file_systems=self.table().all())
 
