@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
+from kvtier_ops.cli.instead import HostFile, WhatIf, instead_of
 from kvtier_ops.cli.options import Overrides
 from kvtier_ops.errors import BadInput, ExitCode
 from kvtier_ops.plan.types import Plan
-from kvtier_ops.prepare import Instead, prepare_at
+from kvtier_ops.prepare import prepare_at
 from kvtier_ops.profile.load import load_profile
 from kvtier_ops.terminal import Terminal
 
@@ -30,16 +31,8 @@ def plan(
     field: Annotated[
         str, typer.Option("--explain", metavar="FIELD", help="Say where one number comes from.")
     ] = "",
-    host: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Plan for a host that `kvtier host record` wrote down."),
-    ] = None,
-    what_if: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PARTS", help="Plan for another host: gpu=8xH100-80G,mem=2TiB,model=..."
-        ),
-    ] = None,
+    host: HostFile = None,
+    what_if: WhatIf = None,
     target: Annotated[
         str,
         typer.Option(metavar="TEXT", help='What it takes to keep "200 users x 32k tokens".'),
@@ -62,9 +55,8 @@ def plan(
         raise BadInput("missing argument 'PROFILE'", "`kvtier plan --help` lists what there is")
     sized = [f"{name}=auto" for name in _SIZED_BY_TARGET] if target else []
     file = load_profile(profile, [*(overrides or []), *sized])
-    made = prepare_at(
-        file, _instead(host, what_if or [], load, file.profile.tiers.l3.directories)
-    ).plan
+    instead = instead_of(host, what_if, file.profile.tiers.l3.directories, load)
+    made = prepare_at(file, instead).plan
     if html is not None:
         from kvtier_ops.plan.html import write_html
 
@@ -90,27 +82,3 @@ def _text(made: Plan, width: int, *, as_json: bool, field: str, target: str) -> 
     from kvtier_ops.plan.report import render_plan
 
     return render_plan(made, width)
-
-
-def _instead(
-    host: Path | None, what_if: list[str], load: str, directories: tuple[Path, ...]
-) -> Instead:
-    """What the options put in the place of this host and its model."""
-    from kvtier_ops.plan.load import parse_load
-
-    found, model = None, ""
-    if host is not None:
-        from kvtier_ops.host.record import load_host
-
-        found = load_host(host)
-    if what_if:
-        from kvtier_ops.host import probe
-        from kvtier_ops.host.what_if import apply_what_if
-
-        found, others = apply_what_if(found or probe(), ",".join(what_if))
-        model = others.get("model", "")
-    if found is not None:
-        from kvtier_ops.host.directories import with_directories
-
-        found = with_directories(found, directories)
-    return Instead(found, model, parse_load(load) if load else None)

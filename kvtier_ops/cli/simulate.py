@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kvtier_ops.cli.instead import HostFile, WhatIf, instead_of
 from kvtier_ops.cli.options import AsJson, Overrides
 from kvtier_ops.errors import BadInput, ExitCode, HostError
 from kvtier_ops.terminal import Terminal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kvtier_ops.prepare import Instead
+    from kvtier_ops.profile.load import ProfileFile
     from kvtier_ops.simulate.rates import Rates, ToldRates
     from kvtier_ops.simulate.result import Result
     from kvtier_ops.simulate.run import Options
@@ -58,6 +63,8 @@ def simulate(
     trace: TracePath,
     profile: ProfileOption = None,
     overrides: Overrides = None,
+    host: HostFile = None,
+    what_if: WhatIf = None,
     kv_bytes_per_token: TokenBytes = None,
     l1: L1Size = "",
     l2: L2Size = "",
@@ -81,6 +88,7 @@ def simulate(
     Nothing is served or changed. Exit code 2: trace, profile or an option is wrong; 3: the profile
     does not fit this host.
     """
+    from kvtier_ops.profile.load import load_profile
     from kvtier_ops.simulate.run import Options
     from kvtier_ops.simulate.sweep import parse_sweep
     from kvtier_ops.simulate.trace import TraceOptions
@@ -97,7 +105,8 @@ def simulate(
     sizes = (kv_bytes_per_token, l1 or None, l2 or None, l3 or None, page_tokens)
     if profile is not None:
         _refuse_both(dict(zip(_FROM_PROFILE, sizes, strict=True)))
-        setup, rates = _planned(profile, overrides or [], told)
+        instead = partial(instead_of, host, what_if)
+        setup, rates = _planned(load_profile(profile, overrides or []), instead, told)
     else:
         setup, rates = _told(kv_bytes_per_token, (l1, l2, l3), page_tokens, told)
     terminal = Terminal()
@@ -152,13 +161,14 @@ def _told_rates(prefill: float | None, *texts: str) -> ToldRates:
     return ToldRates(prefill, *rates)
 
 
-def _planned(profile: Path, overrides: list[str], told: ToldRates) -> tuple[Setup, Rates | None]:
+def _planned(
+    file: ProfileFile, instead: Callable[[tuple[Path, ...]], Instead], told: ToldRates
+) -> tuple[Setup, Rates | None]:
     from kvtier_ops.prepare import prepare_at
-    from kvtier_ops.profile.load import load_profile
     from kvtier_ops.simulate.planned import rates_of, setup_of
     from kvtier_ops.simulate.rates import make_rates
 
-    plan = prepare_at(load_profile(profile, overrides)).plan
+    plan = prepare_at(file, instead(file.profile.tiers.l3.directories)).plan
     setup = setup_of(plan)
     return setup, make_rates(told, setup.work, plan.device, rates_of(plan))
 

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from kvtier_engine.config import Dtype
 from kvtier_ops.errors import ModelError
-from kvtier_ops.model.gguf_header import GgufHeader, read_gguf_header
-from kvtier_ops.model.kv_shape import KvKind, KvLayers, KvShape
-from kvtier_ops.model.safetensors_header import count_parameters
+from kvtier_ops.model.architectures import FAMILIES, TEXT_MODELS
+from kvtier_ops.model.attention import heads_of, kv_layers
+from kvtier_ops.model.config_json import Config, architecture_of, layer_count, read_config
+from kvtier_ops.model.families import Family
+from kvtier_ops.model.gguf_config import read_gguf_config
+from kvtier_ops.model.gguf_header import read_gguf_header
+from kvtier_ops.model.guess import guess_family
+from kvtier_ops.model.kv_shape import KvShape
+from kvtier_ops.model.parameters import count_from_config, ffn_of, idle_experts
+from kvtier_ops.model.quantization import quantization_of, quantized_bytes
+from kvtier_ops.model.safetensors_header import StoredWeights, has_weights, measure_weights
 
 ITEM_BYTES: Mapping[str, int] = {"bfloat16": 2, "float16": 2, "float32": 4, "float8": 1}
 SERVED = frozenset({"LlamaForCausalLM"})  # by the bundled engine; others can be planned for
+STATE_ITEM_BYTES = 4  # states are kept in float32: what is lost by rounding would add up
+_INNER_CONFIGS = ("text_config", "language_config", "llm_config")
+
+Source = Literal["weights", "config"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +46,9 @@ class ModelFacts:
     ffn: int
     vocab: int
     max_context_tokens: int
-    weights_reason: str = ""  # what `weight_bytes` was computed from, a phrase
+    is_guess: bool = False  # its architecture is not in kvtier's table; fields alone speak for it
+    parameters_from: Source = "weights"
+    weights_reason: str = ""  # a sentence: what was counted, and in which form
 
     @property
     def is_served(self) -> bool:
@@ -44,127 +57,148 @@ class ModelFacts:
 
 
 @dataclass(frozen=True)
-class _Shape:
-    """Integers of a model's own description, under the names of Hugging Face's config.json."""
+class _Found:
+    """A model's description, and what its files say of the weights."""
 
-    source: Path
-    values: Mapping[str, Any]
-
-    def count(self, name: str, default: int | None = None) -> int:
-        value = self.values.get(name)
-        if value is None:
-            value = default
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 1 << 40:
-            said = (
-                "is missing" if value is None else f"is not a whole number above 0: {value!r:.40}"
-            )
-            raise ModelError(f"`{self.source}`: `{name}` {said}", "download the model again")
-        return value
+    config: Config
+    architecture: str
+    family: Family
+    stored: StoredWeights | None = None
+    is_guess: bool = False
+    is_part: bool = False  # the language model inside of one that also sees or hears
 
 
-def _head_dim(shape: _Shape) -> int:
-    heads = shape.count("num_attention_heads")
-    return shape.count("head_dim", shape.count("hidden_size") // heads or None)
-
-
-def _grouped_query(shape: _Shape) -> tuple[KvLayers, ...]:
-    """Every layer keeps k and v of each kv head: the Llama family."""
-    heads = shape.count("num_key_value_heads", shape.count("num_attention_heads"))
-    dim = _head_dim(shape)
-    return (KvLayers(KvKind.FULL, shape.count("num_hidden_layers"), heads, dim, dim),)
-
-
-# Architecture as config.json names it -> how its KV is shaped. One line a family.
-KV_LAYERS: Mapping[str, Callable[[_Shape], tuple[KvLayers, ...]]] = {
-    "LlamaForCausalLM": _grouped_query,
-}
-_GGUF_ARCHITECTURES = {"llama": "LlamaForCausalLM"}
+@dataclass(frozen=True)
+class _Counted:
+    parameters: int
+    active: int
+    weight_bytes: int
+    source: Source
+    reason: str
 
 
 def read_model(path: Path, dtype: Dtype, kv_dtype: str = "auto") -> ModelFacts:
-    """A Hugging Face folder or a GGUF file -> its sizes when held as `dtype`.
+    """A Hugging Face folder, its config.json alone, or a GGUF file -> its sizes as `dtype`.
 
-    `kv_dtype`: of the numbers in the cache; `auto`: the same.
+    `kv_dtype`: of the numbers in the cache; `auto`: the same. A folder may be without weights:
+    then they are counted from config.json.
 
-    Raises ModelError if it is missing, incomplete or of an architecture not supported.
+    Raises ModelError if it is missing, incomplete or of an architecture not understood.
     """
     if path.is_dir():
-        shape, architecture, parameters = _read_folder(path)
+        found = _read_folder(path)
+    elif path.is_file() and path.suffix == ".json":
+        found = _find_family(read_config(path))
     elif path.is_file():
-        shape, architecture, parameters = _read_gguf(path)
+        found = _read_gguf(path)
     else:
         raise ModelError(
             f"there is no model at `{path}`",
             "name a Hugging Face folder, a GGUF file or a model of `kvtier model list`",
         )
-    if architecture not in KV_LAYERS:
-        raise ModelError(
-            f"`{path}` is a {architecture}, which kvtier does not serve yet",
-            f"kvtier serves {', '.join(KV_LAYERS)}",
-        )
+    config, family = found.config, found.family
+    heads = heads_of(config, family)
+    counted = _count(found, dtype)
     kv_item_bytes = ITEM_BYTES[dtype if kv_dtype == "auto" else kv_dtype]
     return ModelFacts(
         path=path,
-        architecture=architecture,
-        kv=KvShape(KV_LAYERS[architecture](shape), kv_item_bytes),
-        parameters=parameters,
-        active_parameters=parameters,
-        weight_bytes=parameters * ITEM_BYTES[dtype],
-        query_heads=shape.count("num_attention_heads"),
-        head_dim=_head_dim(shape),
-        layers=shape.count("num_hidden_layers"),
-        hidden=shape.count("hidden_size"),
-        ffn=shape.count("intermediate_size"),
-        vocab=shape.count("vocab_size"),
-        max_context_tokens=shape.count("max_position_embeddings"),
-        weights_reason=f"{parameters:,} parameters as {dtype}",
+        architecture=found.architecture,
+        kv=KvShape(kv_layers(config, family), kv_item_bytes, STATE_ITEM_BYTES),
+        parameters=counted.parameters,
+        active_parameters=counted.active,
+        weight_bytes=counted.weight_bytes,
+        query_heads=heads.query,
+        head_dim=heads.dim,
+        layers=layer_count(config),
+        hidden=config.count("hidden_size"),
+        ffn=ffn_of(config, family),
+        vocab=config.count("vocab_size"),
+        max_context_tokens=config.count("max_position_embeddings"),
+        is_guess=found.is_guess,
+        parameters_from=counted.source,
+        weights_reason=counted.reason,
     )
 
 
-def _read_folder(folder: Path) -> tuple[_Shape, str, int]:
-    path = folder / "config.json"
-    try:
-        values = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        hint = "a Hugging Face folder has config.json, *.safetensors and a tokenizer"
-        raise ModelError(f"`{folder}` has no config.json", hint) from None
-    except OSError as error:
-        raise ModelError(f"`{path}` cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"`{path}` is not JSON", "download the model again") from error
-    named = values.get("architectures") if isinstance(values, dict) else None
-    if not isinstance(named, list) or not named or not isinstance(named[0], str):
-        raise ModelError(f"`{path}` does not name its `architectures`", "download the model again")
-    if named[0] not in KV_LAYERS:
-        return _Shape(path, values), named[0], 0
-    return _Shape(path, values), named[0], count_parameters(folder)
+def _read_folder(folder: Path) -> _Found:
+    config = read_config(folder)
+    found = _find_family(config)
+    return replace(found, stored=measure_weights(folder) if has_weights(folder) else None)
 
 
-def _read_gguf(path: Path) -> tuple[_Shape, str, int]:
+def _find_family(config: Config) -> _Found:
+    """By the name of the architecture, else by that of the language model inside, else a guess."""
+    named = architecture_of(config)
+    if named in FAMILIES:
+        return _known(config, named, named)
+    for inner in _INNER_CONFIGS:
+        if not isinstance(config.values.get(inner), dict):
+            continue
+        part = config.inner(inner)
+        kind = part.values.get("model_type")
+        if isinstance(kind, str) and kind in TEXT_MODELS:
+            return replace(_known(part, named, TEXT_MODELS[kind]), is_part=True)
+        return replace(_guessed(part, named), is_part=True)
+    return _guessed(config, named)
+
+
+def _known(config: Config, named: str, key: str) -> _Found:
+    family = FAMILIES[key]
+    return _Found(config.of(family.names, family.defaults), named, family)
+
+
+def _guessed(config: Config, named: str) -> _Found:
+    family = guess_family(config, named)
+    return _Found(config.of(family.names, family.defaults), named, family, is_guess=True)
+
+
+def _read_gguf(path: Path) -> _Found:
     header = read_gguf_header(path)
-    name = str(header.metadata.get("general.architecture", "GGUF without an architecture"))
-    architecture = _GGUF_ARCHITECTURES.get(name, name)
-    return _Shape(path, _as_config(header, name)), architecture, _elements(header)
+    architecture, config = read_gguf_config(path, header)
+    if architecture not in FAMILIES:
+        raise ModelError(
+            f"`{path}` is a {architecture:.40}, which kvtier does not know as GGUF",
+            "name the model's Hugging Face folder instead",
+        )
+    family = replace(FAMILIES[architecture], names={}, kv_heads=None, ffn=None)
+    stored = StoredWeights(
+        elements=sum(tensor.elements for tensor in header.tensors.values()),
+        bytes=max(0, path.stat().st_size - header.end),
+        is_packed=True,
+    )
+    return _Found(config.of({}, family.defaults), architecture, family, stored)
 
 
-def _elements(header: GgufHeader) -> int:
-    return sum(tensor.elements for tensor in header.tensors.values())
+def _count(found: _Found, dtype: Dtype) -> _Counted:
+    """Headers of weights win over the config; the bundled engine holds all weights as `dtype`."""
+    config, stored = found.config, found.stored
+    quantization = quantization_of(config)
+    is_served = found.architecture in SERVED
+    part = ", without the parts for images or sound" if found.is_part else ""
+    if stored is None:
+        return _count_config(found, dtype, part)
+    if quantization is not None and not is_served:
+        counted = count_from_config(config, found.family)
+        reason = f"{stored.bytes:,} bytes of weights, as their files hold them"
+        return _Counted(counted.total, counted.active, stored.bytes, "config", reason)
+    active = max(0, stored.elements - idle_experts(config, found.family))
+    if stored.is_packed and not is_served:
+        reason = f"{stored.elements:,} parameters in {stored.bytes:,} bytes, as the file holds them"
+        return _Counted(stored.elements, active, stored.bytes, "weights", reason)
+    reason = f"{stored.elements:,} parameters as {dtype}"
+    size = stored.elements * ITEM_BYTES[dtype]
+    return _Counted(stored.elements, active, size, "weights", reason)
 
 
-def _as_config(header: GgufHeader, name: str) -> dict[str, Any]:
-    """GGUF's metadata under the names of config.json."""
-    names = {
-        "num_hidden_layers": "block_count",
-        "num_attention_heads": "attention.head_count",
-        "num_key_value_heads": "attention.head_count_kv",
-        "head_dim": "attention.key_length",
-        "hidden_size": "embedding_length",
-        "intermediate_size": "feed_forward_length",
-        "max_position_embeddings": "context_length",
-        "vocab_size": "vocab_size",
-    }
-    values = {ours: header.metadata.get(f"{name}.{theirs}") for ours, theirs in names.items()}
-    embedding = header.tensors.get("token_embd.weight")
-    if values["vocab_size"] is None and embedding and isinstance(values["hidden_size"], int):
-        values["vocab_size"] = embedding.elements // max(1, values["hidden_size"])
-    return values
+def _count_config(found: _Found, dtype: Dtype, part: str) -> _Counted:
+    counted = count_from_config(found.config, found.family)
+    quantization = quantization_of(found.config)
+    if quantization is None or found.architecture in SERVED:
+        form, size = str(dtype), counted.total * ITEM_BYTES[dtype]
+    else:
+        size = quantized_bytes(counted, quantization, ITEM_BYTES[dtype])
+        form = f"{dtype} and {quantization.name}"
+        if not quantization.millibits:
+            form = f"{dtype} (the size of quantization {quantization.name} is not known)"
+    reason = f"{counted.total:,} parameters as {form}, from config.json alone{part}"
+    return _Counted(counted.total, counted.active, size, "config", reason)

@@ -49,10 +49,14 @@ class KvLayers:
 
 @dataclass(frozen=True)
 class KvShape:
-    """The KV cache of one model, `item_bytes` to a number."""
+    """The KV cache of one model, `item_bytes` to a number.
+
+    States are not quantized with it: a number of theirs takes `state_item_bytes`.
+    """
 
     groups: tuple[KvLayers, ...]
     item_bytes: int
+    state_item_bytes: int | None = None  # None: as `item_bytes`
 
     @property
     def token_bytes(self) -> int:
@@ -66,11 +70,12 @@ class KvShape:
     @property
     def state_bytes(self) -> int:
         """Of one sequence, whatever its length."""
-        return self.item_bytes * sum(g.layers * g.state_numbers for g in self.groups)
+        item_bytes = self.item_bytes if self.state_item_bytes is None else self.state_item_bytes
+        return item_bytes * sum(group.layers * group.state_numbers for group in self.groups)
 
     def sequence_bytes(self, tokens: int) -> int:
-        """The least that the model needs to go on after `tokens` tokens: windows hold no more
-        than their length, states are there once."""
+        """What the model needs to go on after `tokens` tokens: windows hold no more than their
+        length, states are there once."""
         kept = sum(
             group.token_numbers * min(tokens, group.window_tokens or tokens)
             for group in self.groups

@@ -1,29 +1,46 @@
-"""How many numbers the safetensors files of a folder hold, from their headers alone."""
+"""How many numbers the safetensors files of a folder hold, and how large, from their headers."""
 
 from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kvtier_ops.errors import ModelError
 
 _HEADER_BYTES_MAX = 100 << 20  # the format's own limit
+_INDEX = "model.safetensors.index.json"
 _AGAIN = "download the model again"
 
 
-def count_parameters(folder: Path) -> int:
-    """Elements of all tensors of all shards.
+@dataclass(frozen=True)
+class StoredWeights:
+    """What files say of the weights. `is_packed`: they are not plain numbers of one dtype."""
+
+    elements: int
+    bytes: int
+    is_packed: bool = False
+
+
+def has_weights(folder: Path) -> bool:
+    """True if there are some, or if an index promises them."""
+    return (folder / _INDEX).exists() or any(folder.glob("*.safetensors"))
+
+
+def measure_weights(folder: Path) -> StoredWeights:
+    """Elements and bytes of all tensors of all shards.
 
     Raises ModelError naming the file that is missing, cut off or damaged.
     """
-    return sum(_elements(path) for path in shards(folder))
+    parts = [_measure(path) for path in shards(folder)]
+    return StoredWeights(sum(part.elements for part in parts), sum(part.bytes for part in parts))
 
 
 def shards(folder: Path) -> list[Path]:
     """The files of the index, or the single file. Raises ModelError if one is missing."""
-    index = folder / "model.safetensors.index.json"
+    index = folder / _INDEX
     if index.exists():
         names = _index(index)
     else:
@@ -49,13 +66,13 @@ def _index(path: Path) -> list[str]:
     return names
 
 
-def _elements(path: Path) -> int:
+def _measure(path: Path) -> StoredWeights:
     try:
         header, begin = _header(path)
         tensors = [entry for name, entry in header.items() if name != "__metadata__"]
-        end = begin + max((entry["data_offsets"][1] for entry in tensors), default=0)
+        data = max((entry["data_offsets"][1] for entry in tensors), default=0)
         elements = sum(int(math.prod(entry["shape"])) for entry in tensors)
-        size = path.stat().st_size
+        size, end = path.stat().st_size, begin + data
     except OSError as error:
         raise ModelError(f"`{path}` cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
@@ -63,7 +80,7 @@ def _elements(path: Path) -> int:
     if size < end:
         what = f"`{path}` is cut off: {size:,} bytes are there, its header says {end:,}"
         raise ModelError(what, _AGAIN)
-    return elements
+    return StoredWeights(elements, data)
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:

@@ -20,6 +20,14 @@ def find(plan: Plan) -> Iterator[Warning_]:
             f"it serves {', '.join(sorted(SERVED))}",
             "model.path",
         )
+    if model.is_guess:
+        yield Warning_(
+            "KVT-P024",
+            f"kvtier does not know {model.architecture}: it is planned as its fields alone tell, "
+            "with K and V of each kv head in every layer",
+            "compare the layers in the table with the model's description",
+            "model.path",
+        )
     heads = max(group.heads for group in model.kv.groups)
     if heads and ranks.total > heads:
         yield _forbidden(
@@ -34,7 +42,7 @@ def find(plan: Plan) -> Iterator[Warning_]:
         yield _forbidden(
             "KVT-P103",
             f"the bundled engine runs on one node, not on {ranks.nodes}",
-            "set `cluster.nodes: 1`; the sizes below are those of one of the nodes",
+            "set `cluster.nodes: 1`; the sizes here are those of one of the nodes",
             "cluster.nodes",
         )
     kv_dtype = profile.tiers.kv_dtype

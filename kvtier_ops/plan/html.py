@@ -183,7 +183,7 @@ def _break_even(plan: Plan) -> str:
     y = _CHART_HEIGHT - 20 - disk.value / top * (_CHART_HEIGHT - 40)
     marks.append(
         f'<line x1="0" x2="{_CHART_WIDTH}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ee6677" '
-        f'stroke-width="2"/><text x="4" y="{y - 5:.1f}">'
+        f'stroke-width="2"/><text x="{_CHART_WIDTH - 4}" y="{y - 5:.1f}" text-anchor="end">'
         f"the disk: {format_decimal(disk.value)}/s</text>"
     )
     svg = f'<svg viewBox="0 0 {_CHART_WIDTH} {_CHART_HEIGHT}" role="img">{"".join(marks)}</svg>'

@@ -109,11 +109,8 @@ def _copies(question: Question) -> Figure:
     """Between L1 and L2, all ranks together."""
     if question.on_cpu:
         threads = min(question.ranks.here, question.host.usable_cpus)
-        return Figure(
-            threads * CPU_COPY_BYTES_PER_S,
-            Source.ASSUMED,
-            f"memcpy of {threads} thread{'s' * (threads > 1)}",
-        )
+        reason = f"memcpy of {threads} thread{'s' * (threads > 1)}"
+        return Figure(threads * CPU_COPY_BYTES_PER_S, Source.ASSUMED, reason)
     gpus = question.host.gpus[: question.ranks.here]
     rates = [gpu.pcie_bytes_per_s for gpu in gpus]
     known = [rate for rate in rates if rate is not None]

@@ -21,7 +21,7 @@ _THOUSANDS = {"": 1, "k": 1024, "m": 1 << 20}
 _COUNT_MAX = 1 << 40
 _ACTIVE_SHARE = 10  # of the users, where the target does not say how many are active
 # Orientation, in dollars a gigabyte: an enterprise drive, server memory, a GPU's share of its own.
-_PRICES = {"l3": 0.1, "l2": 5.0, "l1": 300.0}
+_DISK_PRICE, _MEMORY_PRICE, _GPU_PRICE = 0.1, 5.0, 300.0
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,7 @@ class Option:
     l3_bytes: int
     lacks: str  # what this host has too little of; empty: it fits
     pays: bool  # the disk reads quicker than the device computes, or there is none
-
-    @property
-    def dollars(self) -> float:
-        sizes = {"l1": self.l1_bytes, "l2": self.l2_bytes, "l3": self.l3_bytes}
-        return sum(_PRICES[name] * size / UNITS["GB"] for name, size in sizes.items())
+    dollars: float
 
 
 def parse_target(text: str) -> Target:
@@ -112,9 +108,16 @@ def _option(plan: Plan, name: str, l1_bytes: int, l2_pages: int, l3_pages: int) 
     )
     l3_bytes = directory_bytes(l3_pages, plan.page_bytes) * bool(l3_pages)
     pays = not l3_bytes or any(row.pays for row in plan.answers.break_even)
-    return Option(
-        name, l1_bytes, l2_bytes, l3_bytes, _lacks(plan, l1_bytes, l2_bytes, l3_bytes), pays
+    sizes = (l1_bytes, l2_bytes, l3_bytes)
+    dollars = sum(
+        price * size / UNITS["GB"] for price, size in zip(_prices(plan), sizes, strict=True)
     )
+    return Option(name, *sizes, _lacks(plan, *sizes), pays, dollars)
+
+
+def _prices(plan: Plan) -> tuple[float, float, float]:
+    """A GB of each tier."""
+    return _MEMORY_PRICE if plan.device == "cpu" else _GPU_PRICE, _MEMORY_PRICE, _DISK_PRICE
 
 
 def _lacks(plan: Plan, l1_bytes: int, l2_bytes: int, l3_bytes: int) -> str:
@@ -162,7 +165,9 @@ def render_target(plan: Plan, target: Target, width: int) -> str:
         lines += [] if option.pays else wrapped("  ", _slow(plan), width)
     if best is None:
         lines += ["", *wrapped("", _nothing(made), width)]
-    prices = ", ".join(f"{name.upper()} ${price:g}" for name, price in sorted(_PRICES.items()))
+    prices = ", ".join(
+        f"{tier} ${price:g}" for tier, price in zip(("L1", "L2", "L3"), _prices(plan), strict=True)
+    )
     lines += ["", *wrapped("", f"Prices are for orientation: {prices} a GB.", width)]
     return "\n".join(lines)
 

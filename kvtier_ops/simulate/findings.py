@@ -89,8 +89,8 @@ def _wear(result: Result) -> list[str]:
     said = []
     if disk.drive_writes_per_day > disk.rated_drive_writes_per_day:
         said.append(
-            f"the disk wears: L3 is written {down(disk.drive_writes_per_day)} times a day, and "
-            f"its drives are rated for {disk.rated_drive_writes_per_day:g}; see "
+            f"the disk wears: its drives are written {down(disk.drive_writes_per_day)} times a "
+            f"day, and are rated for {disk.rated_drive_writes_per_day:g}; see "
             "`tiers.l3.write_bytes_per_day`"
         )
     if disk.unsaved_bytes:

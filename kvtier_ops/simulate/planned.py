@@ -28,6 +28,7 @@ def setup_of(plan: Plan) -> Setup:
             admission=tiers.l3.admission,
             bytes_per_day=limit.bytes if limit is not None else None,
             drive_writes_per_day=tiers.l3.drive_writes_per_day,
+            drive_bytes=plan.answers.wear.drive_bytes if plan.answers.wear else 0,
             sightings=tiers.l3.admit_sightings,
             sightings_tokens=tiers.l3.admit_tokens,
         ),

@@ -92,9 +92,12 @@ def _disk(disk: DiskResult) -> str:
     lines = [
         f"disk: {format_bytes(disk.written_bytes)} written, {format_bytes(disk.read_bytes)} found "
         "there alone",
-        f"  {down(disk.drive_writes_per_day)} drive writes a day at this pace; rated for "
-        f"{disk.rated_drive_writes_per_day:g}",
     ]
+    if disk.drive_writes_per_day:  # none: the trace has no times
+        lines.append(
+            f"  {down(disk.drive_writes_per_day)} drive writes a day at this pace; rated for "
+            f"{disk.rated_drive_writes_per_day:g}"
+        )
     if len(disk.days) > 1:
         for day in disk.days[:_DAYS_SHOWN]:
             lines.append(

@@ -79,7 +79,7 @@ class DayResult(msgspec.Struct, frozen=True):
 
 class DiskResult(msgspec.Struct, frozen=True):
     """`read_bytes`: of all that was found in L3 alone; what is computed instead is not read.
-    `drive_writes_per_day`: L3's size so many times, at the trace's pace."""
+    `drive_writes_per_day`: the size of its drives so many times, at the trace's pace."""
 
     read_bytes: int
     written_bytes: int

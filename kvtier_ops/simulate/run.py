@@ -67,7 +67,11 @@ class _Simulation:
         report(0, 100)
         writes_per_s = self._rates.disk_write_bytes_per_s if self._rates else math.inf
         outcome = simulate_tiers(
-            self._trace, self._setup, speed=self._options.speed, disk_writes_per_s=writes_per_s
+            self._trace,
+            self._setup,
+            speed=self._options.speed,
+            disk_writes_per_s=writes_per_s,
+            report=lambda done, total: report(60 * done // total, 100),
         )
         report(60, 100)
         curve = hit_curve(chains_of(self._trace, self._units), self._trace.unique)
@@ -223,7 +227,8 @@ class _Simulation:
             read_bytes=traffic.read * size,
             written_bytes=written,
             written_per_read=traffic.written / traffic.read if traffic.read else None,
-            drive_writes_per_day=a_day / (setup.l3.tokens * setup.token_bytes),
+            drive_writes_per_day=a_day
+            / (setup.l3.drive_bytes or setup.l3.tokens * setup.token_bytes),
             rated_drive_writes_per_day=setup.l3.drive_writes_per_day,
             write_load=write_s / duration_s if duration_s else 0.0,
             unsaved_bytes=traffic.unsaved * size,

@@ -25,6 +25,7 @@ class DiskSetup:
     admission: L3Admission = "auto"
     bytes_per_day: int | None = None
     drive_writes_per_day: float = 1.0  # what the drives are rated for
+    drive_bytes: int = 0  # of the drives behind it; 0: as large as L3
     sightings: int = 1
     sightings_tokens: int = 0  # chains of so many are written at once; 0: none are
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from kvtier_engine.config import MemoryEviction
 from kvtier_engine.kv.policy import make_policy
 from kvtier_ops.simulate.disk import DiskSizes, SimulatedDisk, Traffic
+from kvtier_ops.simulate.lines import REPORT_EVERY, Report, no_report
 from kvtier_ops.simulate.setup import Setup
 from kvtier_ops.simulate.trace import Request, Trace
 
@@ -78,12 +79,22 @@ class Outcome:
 
 
 def simulate_tiers(
-    trace: Trace, setup: Setup, *, speed: float = 1.0, disk_writes_per_s: float = math.inf
+    trace: Trace,
+    setup: Setup,
+    *,
+    speed: float = 1.0,
+    disk_writes_per_s: float = math.inf,
+    report: Report = no_report,
 ) -> Outcome:
-    """`speed`: requests arrive so many times as fast; `disk_writes_per_s`: bytes."""
+    """`speed`: requests arrive so many times as fast; `disk_writes_per_s`: bytes. Reports
+    requests."""
     units = Units.of(trace, setup.page_tokens)
     tiers = _Tiers(trace, setup, units, disk_writes_per_s)
-    found = [tiers.request(units.regroup(request), request.arrival_s / speed) for request in trace]
+    found = []
+    for request in trace:
+        found.append(tiers.request(units.regroup(request), request.arrival_s / speed))
+        if len(found) % REPORT_EVERY == 0:
+            report(len(found), len(trace))
     return Outcome(units, found, tiers.traffic)
 
 

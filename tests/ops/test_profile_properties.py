@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -50,26 +51,34 @@ def test_what_is_written_and_shown_satisfies_the_json_schema(
     SCHEMA.validate(yaml.safe_load(profile_as_yaml(load(home, text))))
 
 
-@quietly
-@given(
-    st.sampled_from(sorted(LEAVES)).flatmap(lambda f: st.tuples(st.just(f), LEAVES[f])), sections()
-)
-def test_a_set_field_is_as_one_in_the_file(
-    home: Path, chosen: tuple[str, Any], data: dict[str, Any]
-) -> None:
-    field, value = chosen
-    if field.startswith("server.admin_key."):
-        data.get("server", {}).pop("admin_key", None)
-    written = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**6)
-    overridden = load(
-        home, yaml.safe_dump(data), f"{field}={written.removesuffix('...' + chr(10))}"
-    )
-    section = data
+def with_field(data: dict[str, Any], field: str, value: Any) -> dict[str, Any]:
+    result = copy.deepcopy(data)
+    section = result
     *parts, name = field.split(".")
     for part in parts:
         section = section.setdefault(part, {})
     section[name] = value
-    assert overridden == load(home, yaml.safe_dump(data))
+    return result
+
+
+FIELD_AND_TWO_VALUES = st.sampled_from(sorted(LEAVES)).flatmap(
+    lambda field: st.tuples(st.just(field), LEAVES[field], LEAVES[field])
+)
+
+
+@quietly
+@given(FIELD_AND_TWO_VALUES, st.booleans(), sections())
+def test_a_set_field_is_as_one_in_the_file(
+    home: Path, chosen: tuple[str, Any, Any], is_there: bool, data: dict[str, Any]
+) -> None:
+    field, value, other = chosen
+    if field.startswith("server.admin_key."):
+        data.get("server", {}).pop("admin_key", None)
+    before = with_field(data, field, other) if is_there else data
+    written = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**6)
+    written = written.removesuffix("...\n")
+    overridden = load(home, yaml.safe_dump(before), f"{field}={written}")
+    assert overridden == load(home, yaml.safe_dump(with_field(data, field, value)))
 
 
 def test_every_leaf_has_a_strategy() -> None:

@@ -144,6 +144,7 @@ def test_errors_show_what_was_written_never_what_it_became(
     monkeypatch.setenv("V_X", "§!" * 30)
     for field in ("server.port", "tiers.l2.size", "model.dtype"):
         assert "§!" not in errors(home, "", f"{field}=${{V_X}}"), field
+    assert "must be a whole number, not `${V_X}`" in errors(home, "", "server.port=${V_X}")
     for value in ("123abc456", "7zGiB", "hunter2" * 9, "1,5GiB", "0x77", "8_765"):
         monkeypatch.setenv("V_X", value)
         said = errors(home, "", "tiers.l2.size=${V_X}", "engine.threads=${V_X}")

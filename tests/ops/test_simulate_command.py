@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pexpect
 import pytest
 from ops.launched import write_profile
 from ops.simulated import BEGINNING, BIG, line, write_chains, write_lines
@@ -281,3 +282,17 @@ def test_whole_traces(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     )  # fmt: skip
     assert found["trace"]["block_tokens"] == 512
     assert 0 < found["hit_rates"]["memory"] < found["hit_rates"]["all_tiers"] <= 0.66
+
+
+@pytest.mark.skipif(not BIG.is_dir(), reason="the whole traces are not here")
+def test_ctrl_c_ends_it_and_a_terminal_sees_how_far_it_is() -> None:
+    trace = str(BIG / "cc_weka_dev.jsonl.gz")
+    arguments = ["-P", "-m", "kvtier_ops", "simulate", trace, *SIZES]
+    child = pexpect.spawn(sys.executable, arguments, encoding="utf-8", timeout=30)
+    child.expect("simulating")
+    child.sendcontrol("c")
+    child.expect("interrupted")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 130
+    assert "Traceback" not in child.before
