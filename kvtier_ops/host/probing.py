@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from kvtier_ops.errors import HostError
-from kvtier_ops.host import cgroup
+from kvtier_ops.host.cgroup import Limits, read_limits
 from kvtier_ops.host.directories import read_directory
 from kvtier_ops.host.gpus import read_gpus
 from kvtier_ops.host.mounts import MountTable
 from kvtier_ops.host.numa import read_hugepages, read_nodes
 from kvtier_ops.host.sysfs import parse_list, read_text
-from kvtier_ops.host.types import Host
+from kvtier_ops.host.types import Host, HugepagePool
 
 _KIB = 1024
 
@@ -29,7 +30,7 @@ def probe(
     """
     mounts = MountTable(root)
     memory = _meminfo(root / "proc/meminfo")
-    limits = cgroup.read_limits(root)
+    limits = read_limits(root)
     return Host(
         memory_total_bytes=memory["MemTotal"],
         memory_available_bytes=memory.get("MemAvailable", memory.get("MemFree", 0)),
@@ -37,8 +38,10 @@ def probe(
         cgroup_used_bytes=limits.memory_used_bytes,
         cpus=_cpus(root),
         cpu_quota=limits.cpus,
-        hugepages=read_hugepages(root / "sys/kernel/mm/hugepages"),
-        numa_nodes=read_nodes(root),
+        hugepages=_granted(read_hugepages(root / "sys/kernel/mm/hugepages"), limits),
+        numa_nodes=tuple(
+            replace(node, hugepages=_granted(node.hugepages, limits)) for node in read_nodes(root)
+        ),
         gpus=read_gpus(root) if root == Path("/") else (),
         file_systems=mounts.all() if everything else (),
         directories={path: read_directory(path, mounts) for path in directories},
@@ -63,6 +66,15 @@ def _meminfo(path: Path) -> dict[str, int]:
     if "MemTotal" not in values:
         raise HostError(f"`{path}` does not say how much memory there is", "is /proc mounted?")
     return values
+
+
+def _granted(pools: Mapping[int, HugepagePool], limits: Limits) -> dict[int, HugepagePool]:
+    """Free pages are those that the cgroup lets this process take."""
+    found = {}
+    for size, pool in pools.items():
+        granted = limits.hugepage_bytes.get(size, size * pool.free) // size
+        found[size] = replace(pool, free=min(pool.free, granted))
+    return found
 
 
 def _cpus(root: Path) -> int:

@@ -12,7 +12,7 @@ from kvtier_ops.errors import BadInput
 from kvtier_ops.host.directories import SUPPOSED
 from kvtier_ops.host.known_gpus import KNOWN_GPUS, known_gpu
 from kvtier_ops.host.types import Drive, DriveKind, FileSystem, Gpu, Host, HugepagePool, NumaNode
-from kvtier_ops.units import parse_size
+from kvtier_ops.units import format_bytes, parse_size
 
 # Assumed of parts that are only supposed: what the kernel, a driver and a file system keep.
 MEMORY_FREE_PERCENT = 97
@@ -54,9 +54,10 @@ class _Part:
     key: str
     value: str
 
-    def wrong(self, what: str) -> BadInput:
+    def wrong(self, what: str, hint: str = "") -> BadInput:
         shown = f"{self.key}={self.value}" if self.key else self.value
-        hint = f"write it as `{_EXAMPLES[self.key]}`" if self.key in _EXAMPLES else _ALL
+        if not hint:
+            hint = f"write it as `{_EXAMPLES[self.key]}`" if self.key in _EXAMPLES else _ALL
         return BadInput(f"`{_shown(shown)}` {what}", hint, place="--what-if")
 
 
@@ -114,7 +115,10 @@ def _memory(host: Host, part: _Part) -> Host:
     reserved = _reserved(host.hugepages)
     available = total * MEMORY_FREE_PERCENT // 100 - reserved
     if available <= 0:
-        raise part.wrong("is less than the host has reserved as hugepages")
+        raise part.wrong(
+            f"is less than the {format_bytes(reserved)} that the host has reserved as hugepages",
+            "name more memory, or fewer hugepages (`hugepages=2MiB:0`)",
+        )
     changed = replace(
         host,
         memory_total_bytes=total,
@@ -139,7 +143,10 @@ def _hugepages(host: Host, part: _Part) -> Host:
     pools = {**host.hugepages, size: HugepagePool(count, count)}
     left = host.memory_available_bytes + _reserved(host.hugepages) - _reserved(pools)
     if left <= 0:
-        raise part.wrong("is more memory than is available")
+        raise part.wrong(
+            f"is more memory than is available, {format_bytes(host.memory_available_bytes)}",
+            "name fewer pages, or more memory (`mem=2TiB`)",
+        )
     return _divided(replace(host, memory_available_bytes=left, hugepages=pools), memory=True)
 
 

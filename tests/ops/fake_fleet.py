@@ -66,9 +66,9 @@ def server(root: Path) -> Host:
     fake.mount("/", "ext4", fake.partition(system, 2), room=(880 * GIB, 700 * GIB))
     drives = [fake.drive(f"nvme{i}n1", _nvme(i, 3_840_755_982_336, i // 3)) for i in (1, 2, 3, 4)]
     for number, drive in enumerate(drives[:2]):
-        fake.mount(f"/mnt/kv{number}", "xfs", drive, room=(3570 * GIB, 3540 * GIB))
+        fake.mount(f"/mnt/nvme{number}", "xfs", drive, room=(3570 * GIB, 3540 * GIB))
     stripe = fake.raid("md0", "raid0", drives[2:])
-    fake.mount("/mnt/kv", "xfs", stripe, room=(7140 * GIB, 7090 * GIB))
+    fake.mount("/mnt/raid", "xfs", stripe, room=(7140 * GIB, 7090 * GIB))
     gpu = Gpu("NVIDIA H100 80GB HBM3", 81559 * MIB, 81079 * MIB, 0, 5, 16)
     host = _named(fake, "gpu-01", "Intel(R) Xeon(R) Platinum 8462Y+")
     return replace(host, gpus=tuple(replace(gpu, numa_node=i // 4) for i in range(8)))

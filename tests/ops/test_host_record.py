@@ -51,7 +51,7 @@ def test_the_fleet_reads_well() -> None:
     assert server.hugepages_free(2 << 20) == 200_000
     assert [gpu.numa_node for gpu in server.gpus] == [0, 0, 0, 0, 1, 1, 1, 1]
     kinds = {str(each.mount_point): each.layers for each in server.file_systems}
-    assert kinds["/mnt/kv"] == ("raid0",)
+    assert kinds["/mnt/raid"] == ("raid0",)
     container = load_host(HOSTS / "container.json")
     assert container.usable_memory_bytes == 63 << 30
     assert container.usable_cpus == 16
@@ -190,7 +190,7 @@ def changed(place: str, value: Any, name: str = "server") -> str:
         ("hugepages.2097152.free", 200_001, "hugepages.2097152 has more free pages", ""),
         ("file_systems.0.drive_kind", "floppy", "drive_kind is `floppy`", "one of nvme, ssd"),
         ("file_systems.0.mount_point", "x", "mount_point is not an absolute path: `x`", ""),
-        ("file_systems.0.mount_point", "/mnt/kv", "mount_point is mounted twice", ""),
+        ("file_systems.0.mount_point", "/mnt/raid", "mount_point is mounted twice", ""),
         ("file_systems.0.free_bytes", 1 << 50, "file_systems[0].free_bytes is more", ""),
         ("surprise\x1b[2J", 1, "surprise?[2J is not a field", ""),
     ],

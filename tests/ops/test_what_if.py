@@ -134,9 +134,14 @@ def test_directories_take_the_disks_in_turn() -> None:
 
 def test_directories_of_a_recorded_host_lie_on_its_file_systems() -> None:
     server = load_host(HOSTS / "server.json")
-    paths = [Path("/mnt/kv0/a"), Path("/mnt/kv/b"), Path("/mnt/kvx"), Path("/var/kv")]
+    paths = [Path("/mnt/nvme0/a"), Path("/mnt/raid/b"), Path("/mnt/nvme"), Path("/var/kv")]
     found = with_directories(server, paths).directories
-    assert [str(found[path].on.mount_point) for path in paths] == ["/mnt/kv0", "/mnt/kv", "/", "/"]
+    assert [str(found[path].on.mount_point) for path in paths] == [
+        "/mnt/nvme0",
+        "/mnt/raid",
+        "/",
+        "/",
+    ]
     assert all(not fact.exists and not fact.used_bytes for fact in found.values())
 
 
