@@ -13,6 +13,7 @@ from kvtier_ops.plan import Plan, make_plan
 from kvtier_ops.plan.answers import Load
 from kvtier_ops.plan.measured import read_measured
 from kvtier_ops.profile.load import ProfileFile
+from kvtier_ops.profile.schema import Profile
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ HERE = Instead()
 
 def prepare(file: ProfileFile, instead: Instead = HERE) -> Prepared:
     """Probes, reads the model, plans; changes nothing. Raises BadInput or Refused."""
-    profile = file.profile
-    path = find_model(instead.model or profile.model.path)
+    profile = _with_model(file.profile, instead.model)
+    path = find_model(profile.model.path)
     model = read_model(path, profile.model.dtype, profile.tiers.kv_dtype)
     directories = profile.tiers.l3.directories
     if instead.host is not None:
@@ -45,6 +46,14 @@ def prepare(file: ProfileFile, instead: Instead = HERE) -> Prepared:
     else:
         host, measured = probe(directories=directories), read_measured(state_dir_of(file.path))
     return Prepared(host, model, make_plan(profile, host, model, measured, instead.load))
+
+
+def _with_model(profile: Profile, path: str) -> Profile:
+    """The profile with another model, which has its own name."""
+    if not path:
+        return profile
+    model = profile.model.model_copy(update={"path": path, "served_name": "auto"})
+    return profile.model_copy(update={"model": model})
 
 
 def prepare_at(file: ProfileFile, instead: Instead = HERE) -> Prepared:

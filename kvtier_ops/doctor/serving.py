@@ -10,6 +10,7 @@ from pathlib import Path
 from kvtier_ops.doctor.check import Check, Context, Outcome, Severity
 from kvtier_ops.errors import BadInput
 from kvtier_ops.model.gguf_header import expected_bytes
+from kvtier_ops.model.safetensors_header import has_weights
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 
@@ -32,8 +33,10 @@ def model_files(context: Context) -> Iterator[Outcome]:
 
 
 def _missing(path: Path) -> str:
-    """What read_model does not look at: the tokenizer, or the end of a GGUF file."""
+    """What read_model can do without: weights, the tokenizer, or the end of a GGUF file."""
     if path.is_dir():
+        if not has_weights(path):
+            return f"`{path}` holds no weights (*.safetensors)"
         has_tokenizer = any((path / name).is_file() for name in _TOKENIZERS)
         return "" if has_tokenizer else f"`{path}` has no tokenizer ({' or '.join(_TOKENIZERS)})"
     size, wanted = path.stat().st_size, expected_bytes(path)

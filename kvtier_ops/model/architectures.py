@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from kvtier_ops.model import states
-from kvtier_ops.model.config_json import Config, Default
+from kvtier_ops.model.config_json import COUNT_MAX, Config, Default, layer_count
 from kvtier_ops.model.families import Family, Names, Weights
 from kvtier_ops.model.kv_shape import KvKind
 from kvtier_ops.model.layers import (
+    block_count,
     block_kinds,
     block_mlps,
     chunked_where_rotary,
@@ -70,6 +71,32 @@ def _lfm2_ffn(config: Config) -> int:
         return size
     unit = config.count("block_multiple_of", 256)
     return -(-(2 * size // 3) // unit) * unit
+
+
+def _gemma3n_ffn(config: Config) -> int:
+    """A list in its files: layers could differ. The widest; published models have one width."""
+    if isinstance(config.value("intermediate_size"), list):
+        widths = config.items("intermediate_size", int, layer_count(config))
+        if not 0 < min(widths) <= max(widths) <= COUNT_MAX:
+            raise config.wrong("intermediate_size", "has a width that no layer can have")
+        return max(widths)
+    return config.count("intermediate_size")
+
+
+def _gemma3n_extra(config: Config) -> int:
+    """Streams that run beside the residual one (AltUp), low-rank paths around every layer
+    (LAuReL), and an embedding of its own for each layer."""
+    hidden, layers = config.count("hidden_size"), layer_count(config)
+    streams, rank = config.count("altup_num_inputs", 4), config.count("laurel_rank", 64)
+    narrow = config.count("hidden_size_per_layer_input", 256)
+    rows = config.count("vocab_size_per_layer_input", 262_144)
+    altup = streams * streams * (1 + streams) + streams * hidden + 2 * hidden
+    layer = altup + 2 * rank * hidden + hidden + 2 * narrow * hidden + hidden
+    beside = 2 * (streams - 1) * hidden * hidden
+    dim = config.count("head_dim")
+    not_there = 2 * hidden * config.count("num_key_value_heads") * dim + dim  # of layers that share
+    shared = config.number("num_kv_shared_layers") * not_there
+    return layers * layer + layers * narrow * (rows + hidden) + narrow + beside - shared
 
 
 def _position_rows(config: Config) -> int:
@@ -142,7 +169,8 @@ _GEMMA3N = Family(
         "vocab_size": 262_400,
         "max_position_embeddings": 32_768,
     },
-    weights=None,
+    ffn=_gemma3n_ffn,
+    weights=replace(_ATTENTION_BIAS, norms=4, qk_norm="head", extra=_gemma3n_extra),
 )
 _PHIMOE = Family(
     windowed,
@@ -202,6 +230,7 @@ _NEMOTRON_H = Family(
         "mamba_conv_bias": ("use_conv_bias",),
         "shared_expert_intermediate_size": ("moe_shared_expert_intermediate_size",),
     },
+    defaults={"num_hidden_layers": block_count},
     state=states.mamba2,
     weights=replace(_LLAMA, norms=1, gated=False, router_bias=True),
 )

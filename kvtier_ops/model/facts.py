@@ -18,7 +18,7 @@ from kvtier_ops.model.gguf_header import read_gguf_header
 from kvtier_ops.model.guess import guess_family
 from kvtier_ops.model.kv_shape import KvShape
 from kvtier_ops.model.parameters import count_from_config, ffn_of, idle_experts
-from kvtier_ops.model.quantization import quantization_of, quantized_bytes
+from kvtier_ops.model.quantization import Quantization, quantization_of, quantized_bytes
 from kvtier_ops.model.safetensors_header import StoredWeights, has_weights, measure_weights
 
 ITEM_BYTES: Mapping[str, int] = {"bfloat16": 2, "float16": 2, "float32": 4, "float8": 1}
@@ -47,13 +47,15 @@ class ModelFacts:
     vocab: int
     max_context_tokens: int
     is_guess: bool = False  # its architecture is not in kvtier's table; fields alone speak for it
+    is_quantized: bool = False  # as published; GGUF, which the bundled engine unpacks, is not
     parameters_from: Source = "weights"
-    weights_reason: str = ""  # a sentence: what was counted, and in which form
+    weights_reason: str = ""  # what was counted, and in which form
 
     @property
     def is_served(self) -> bool:
         """By the bundled engine."""
-        return self.architecture in SERVED and self.kv.geometry is not None
+        is_known = self.architecture in SERVED and not self.is_quantized
+        return is_known and self.kv.geometry is not None
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,14 @@ class _Found:
     architecture: str
     family: Family
     stored: StoredWeights | None = None
+    quantization: Quantization | None = None
     is_guess: bool = False
     is_part: bool = False  # the language model inside of one that also sees or hears
+
+    @property
+    def is_unpacked(self) -> bool:
+        """True if the bundled engine loads it: it holds all weights as one dtype."""
+        return self.architecture in SERVED and self.quantization is None
 
 
 @dataclass(frozen=True)
@@ -115,6 +123,7 @@ def read_model(path: Path, dtype: Dtype, kv_dtype: str = "auto") -> ModelFacts:
         vocab=config.count("vocab_size"),
         max_context_tokens=config.count("max_position_embeddings"),
         is_guess=found.is_guess,
+        is_quantized=found.quantization is not None,
         parameters_from=counted.source,
         weights_reason=counted.reason,
     )
@@ -122,8 +131,11 @@ def read_model(path: Path, dtype: Dtype, kv_dtype: str = "auto") -> ModelFacts:
 
 def _read_folder(folder: Path) -> _Found:
     config = read_config(folder)
-    found = _find_family(config)
-    return replace(found, stored=measure_weights(folder) if has_weights(folder) else None)
+    return replace(
+        _find_family(config),
+        stored=measure_weights(folder) if has_weights(folder) else None,
+        quantization=quantization_of(config),
+    )
 
 
 def _find_family(config: Config) -> _Found:
@@ -170,35 +182,37 @@ def _read_gguf(path: Path) -> _Found:
 
 
 def _count(found: _Found, dtype: Dtype) -> _Counted:
-    """Headers of weights win over the config; the bundled engine holds all weights as `dtype`."""
+    """Headers of weights win over the config: they know what is really there."""
     config, stored = found.config, found.stored
-    quantization = quantization_of(config)
-    is_served = found.architecture in SERVED
-    part = ", without the parts for images or sound" if found.is_part else ""
     if stored is None:
-        return _count_config(found, dtype, part)
-    if quantization is not None and not is_served:
+        return _count_config(found, dtype)
+    if found.is_unpacked or not (stored.is_packed or found.quantization):
+        elements, size = stored.elements, stored.elements * ITEM_BYTES[dtype]
+        active = max(0, elements - idle_experts(config, found.family))
+        return _Counted(elements, active, size, "weights", f"{elements:,} parameters as {dtype}")
+    form = f"in {stored.bytes:,} bytes, as the files hold them"
+    if found.quantization and found.family.weights:  # packed numbers are not parameters
         counted = count_from_config(config, found.family)
-        reason = f"{stored.bytes:,} bytes of weights, as their files hold them"
+        reason = f"{counted.total:,} parameters {form}"
         return _Counted(counted.total, counted.active, stored.bytes, "config", reason)
     active = max(0, stored.elements - idle_experts(config, found.family))
-    if stored.is_packed and not is_served:
-        reason = f"{stored.elements:,} parameters in {stored.bytes:,} bytes, as the file holds them"
-        return _Counted(stored.elements, active, stored.bytes, "weights", reason)
-    reason = f"{stored.elements:,} parameters as {dtype}"
-    size = stored.elements * ITEM_BYTES[dtype]
-    return _Counted(stored.elements, active, size, "weights", reason)
+    reason = f"{stored.elements:,} parameters {form}"
+    return _Counted(stored.elements, active, stored.bytes, "weights", reason)
 
 
-def _count_config(found: _Found, dtype: Dtype, part: str) -> _Counted:
+def _count_config(found: _Found, dtype: Dtype) -> _Counted:
+    if found.family.weights is None:
+        raise ModelError(
+            f"`{found.config.source}`: the weights of {found.architecture} cannot be counted from "
+            "its config alone",
+            "download its *.safetensors as well",
+        )
     counted = count_from_config(found.config, found.family)
-    quantization = quantization_of(found.config)
-    if quantization is None or found.architecture in SERVED:
-        form, size = str(dtype), counted.total * ITEM_BYTES[dtype]
-    else:
-        size = quantized_bytes(counted, quantization, ITEM_BYTES[dtype])
-        form = f"{dtype} and {quantization.name}"
-        if not quantization.millibits:
-            form = f"{dtype} (the size of quantization {quantization.name} is not known)"
+    size, form = counted.total * ITEM_BYTES[dtype], str(dtype)
+    if found.quantization is not None:
+        size = quantized_bytes(counted, found.quantization, ITEM_BYTES[dtype])
+        known = "" if found.quantization.millibits else ", whose size kvtier does not know"
+        form = f"{dtype} and {found.quantization.name}{known}"
+    part = ", without the parts for images or sound" if found.is_part else ""
     reason = f"{counted.total:,} parameters as {form}, from config.json alone{part}"
     return _Counted(counted.total, counted.active, size, "config", reason)

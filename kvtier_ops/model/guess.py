@@ -55,6 +55,8 @@ def guess_family(config: Config, architecture: str) -> Family:
         raise _unknown(config, architecture, "and by its name it does not generate text")
     if config.values.get("is_encoder_decoder"):
         raise _unknown(config, architecture, "and it has an encoder")
+    if any(part in architecture.lower() for part in _OTHER_KV):
+        raise _unknown(config, architecture, "and by its name it keeps other things than KV")
     strange = next(
         (name for name in sorted(config.values) if any(part in name for part in _OTHER_KV)), None
     )

@@ -62,17 +62,16 @@ def all_full(config: Config) -> list[KvKind | None]:
 
 def windowed(config: Config) -> list[KvKind | None]:
     """Every layer has the window, if the model has one."""
-    kind = KvKind.SLIDING if config.has("sliding_window") else KvKind.FULL
+    kind: KvKind | None = KvKind.SLIDING if config.has("sliding_window") else KvKind.FULL
     return [kind] * layer_count(config)
 
 
 def windowed_from_layer(config: Config) -> list[KvKind | None]:
     """Qwen: layers from `max_window_layers` on have the window, where it is switched on."""
     layers = layer_count(config)
-    if not config.flag("use_sliding_window") or not config.has("sliding_window"):
-        return [KvKind.FULL] * layers
-    full = min(layers, config.number("max_window_layers", layers))
-    return [KvKind.FULL] * full + [KvKind.SLIDING] * (layers - full)
+    is_on = config.flag("use_sliding_window") and config.has("sliding_window")
+    full = config.number("max_window_layers", layers) if is_on else layers
+    return [KvKind.FULL if layer < full else KvKind.SLIDING for layer in range(layers)]
 
 
 def full_every(field: str, default: int, others: KvKind = KvKind.SLIDING) -> Kinds:
@@ -126,6 +125,11 @@ def block_kinds(config: Config) -> list[KvKind | None]:
     return [_BLOCKS[block] for block in _blocks(config)]
 
 
+def block_count(config: Config) -> int:
+    """Nemotron-H: newer files do not say it otherwise."""
+    return len(_blocks(config))
+
+
 def block_mlps(config: Config) -> list[Mlp]:
     """Nemotron-H."""
     return [_BLOCK_MLPS.get(block, Mlp.NONE) for block in _blocks(config)]
@@ -167,6 +171,7 @@ def _blocks(config: Config) -> str:
         raise config.wrong(field, f"names a layer that kvtier does not know: {unknown:.40}")
     if not 0 < len(blocks) <= LAYERS_MAX:
         raise config.wrong(field, f"names {len(blocks)} layers")
-    if config.has("num_hidden_layers") and len(blocks) != layer_count(config):
+    said = config.values.get("num_hidden_layers")
+    if said is not None and len(blocks) != layer_count(config):
         raise config.wrong(field, f"has {len(blocks)} entries for {layer_count(config)} layers")
     return blocks

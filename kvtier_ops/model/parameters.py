@@ -49,10 +49,9 @@ class _Sum:
 
 
 def count_from_config(config: Config, family: Family) -> Parameters:
-    """Raises ModelError where a field is missing, or where the family cannot be counted."""
+    """Of a family that says which weights it has. Raises ModelError where a field is wrong."""
     weights = family.weights
-    if weights is None:
-        raise config.wrong("architectures", "is one whose weights must be there to be counted")
+    assert weights is not None
     hidden, vocab = config.count("hidden_size"), config.count("vocab_size")
     kinds = kinds_by_name(config) if config.has("layer_types") else family.kinds(config)
     layers = _Sum()

@@ -90,7 +90,7 @@ def _served_name(profile: Profile) -> str:
     if profile.model.path in REGISTERED:
         return profile.model.path
     path = Path(profile.model.path)
-    return path.stem if path.suffix == ".gguf" else path.name
+    return path.stem if path.suffix in (".gguf", ".json") else path.name
 
 
 def _context(question: Question, l1: TierPlan) -> tuple[int, str]:
