@@ -114,12 +114,14 @@ def workstation(root: Path) -> Host:
 
 
 def cluster_node(root: Path) -> Host:
-    """One of two nodes: eight GPUs, models on NFS, an NVMe drive of its own."""
+    """One of two nodes: eight GPUs, models on NFS, two NVMe drives of its own."""
     fake = FakeHost(root, memory_bytes=1024 * GIB, cpus=256)
     _two_sockets(fake)
-    drives = [fake.drive(f"nvme{i}n1", _nvme(i, 3_840_755_982_336, i)) for i in (0, 1)]
-    fake.mount("/", "ext4", fake.partition(drives[0], 2), room=(3500 * GIB, 3000 * GIB))
-    fake.mount("/scratch", "xfs", drives[1], room=(3570 * GIB, 3500 * GIB))
+    for i in (0, 1):
+        drive = fake.drive(f"nvme{i}n1", _nvme(i, 3_840_755_982_336, i))
+        fake.mount(f"/mnt/nvme{i}", "xfs", drive, room=(3570 * GIB, 3540 * GIB))
+    ssd = fake.drive("sda", Hardware("MTFDDAK480TDS", "ATA", False, 480 * 10**9))
+    fake.mount("/", "ext4", fake.partition(ssd, 2), room=(430 * GIB, 350 * GIB))
     options = "rw,vers=4.2,rsize=1048576,wsize=1048576,hard,proto=tcp,addr=10.0.0.5"
     room = (200 * 1024 * GIB, 60 * 1024 * GIB)
     fake.mount("/models", "nfs4", "0:60", source="10.0.0.5:/models", options=options, room=room)
