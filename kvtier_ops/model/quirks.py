@@ -1,4 +1,4 @@
-"""What single families compute in a way of their own: kv heads, widths, weights beside the layers."""
+"""What single families compute in a way of their own: kv heads, widths, further weights."""
 
 from __future__ import annotations
 

@@ -95,14 +95,27 @@ def test_missing_and_damaged_files(home: Path) -> None:
     write_safetensors(folder / "model.safetensors", {"a": [20]}, data_bytes=10)
     with pytest.raises(ModelError, match="is cut off"):
         read_model(folder, "bfloat16")
+    for shape in ([-1], ["x"], [1.5], [True], 3, None):
+        write_safetensors(folder / "model.safetensors", {"a": [1]})
+        _change_shape(folder / "model.safetensors", shape)
+        with pytest.raises(ModelError, match="is damaged"):
+            read_model(folder, "bfloat16")
     (folder / "model.safetensors").write_bytes(b"\xff" * 64)
     with pytest.raises(ModelError, match="is damaged"):
+        read_model(folder, "bfloat16")
+    write_safetensors(folder / "model.safetensors", {})
+    with pytest.raises(ModelError, match="with nothing in them"):
         read_model(folder, "bfloat16")
     (folder / "model.safetensors").unlink()
     for text, said in (("{", "is not JSON"), ("[" * 200_000, "is not JSON"), ("3", "no.* object")):
         (folder / "config.json").write_text(text)
         with pytest.raises(ModelError, match=said):
             read_model(folder, "bfloat16")
+
+
+def _change_shape(path: Path, shape: object) -> None:
+    text = path.read_bytes()[8:-2].replace(b"[1]", json.dumps(shape).encode())
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(2))
 
 
 def test_without_weights_the_config_is_counted(home: Path) -> None:
@@ -174,6 +187,9 @@ def test_the_language_model_inside_of_another(home: Path) -> None:
     assert facts.weights_reason.endswith("without the parts for images or sound")
     make_model(folder, **outer, text_config={**inner, "model_type": "new_text"})
     assert read_model(folder, "bfloat16").is_guess
+    named = {**inner, "model_type": "new_text", "architectures": ["Qwen3ForCausalLM"]}
+    make_model(folder, **outer, text_config=named)
+    assert not read_model(folder, "bfloat16").is_guess
     make_model(folder, **outer, text_config={**inner, "num_hidden_layers": 0})
     with pytest.raises(ModelError, match=r"`text_config\.num_hidden_layers` is 0"):
         read_model(folder, "bfloat16")

@@ -99,6 +99,21 @@ def test_published_sizes(home: Path) -> None:
     assert 671e9 < deepseek.weight_bytes < 675e9
 
 
+def test_experts_alone_are_quantized_where_attention_is_left(home: Path) -> None:
+    """As Kimi-K2-Thinking has it."""
+    experts = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+    quantization = {
+        "quant_method": "compressed-tensors",
+        "config_groups": {"group_0": {"weights": {"num_bits": 4, "group_size": 32}}},
+        "ignore": ["lm_head", "re:.*self_attn.*"],
+    }
+    changes = {**experts, "architectures": ["Qwen3MoeForCausalLM"]}
+    folder = _without_weights(home / "m", **changes, quantization_config=quantization)
+    facts = read_model(folder, "bfloat16")
+    small = 2 * 8 * 3 * 64 * 16
+    assert facts.weight_bytes == (facts.parameters - small) * 2 + small * 9 // 16
+
+
 def test_quantized_files_are_measured(home: Path) -> None:
     """What they hold are no parameters: those are counted from the config."""
     folder = make_model(home / "m", **QWEN, quantization_config={"quant_method": "new"})
