@@ -80,7 +80,7 @@ def test_mutations_are_read_or_refused(home: Path, name: str, data: st.DataObjec
             if not inside:
                 break
         else:
-            inside[field] = data.draw(values)
+            inside[field] = copy.deepcopy(data.draw(values))
         if not config:
             break
     error = caught(ModelError, lambda: _check(read(home / "m", config)))
