@@ -39,18 +39,20 @@ class Problem:
     """One thing that is wrong: where, what, and the way out.
 
     `field` is the dotted name of a profile field (`tiers.l2.size`); `place` is what the
-    reader can open (`quickstart.yaml:12:9`). Either may be empty.
+    reader can open (`quickstart.yaml:12:9`). Any may be empty. `id` never changes: it is what
+    operators search for.
     """
 
     what: str
     hint: str = ""
     field: str = ""
     place: str = ""
+    id: str = ""
 
     def lines(self) -> list[str]:
         """`error:` and, if there is a way out, `hint:`."""
         names_field = bool(self.field) and self.place != f"--set {self.field}"
-        parts = (self.place, f"`{self.field}`" if names_field else "")
+        parts = (self.place, self.id, f"`{self.field}`" if names_field else "")
         subject = ": ".join(part for part in parts if part)
         first = f"error: {subject}: {self.what}" if subject else f"error: {self.what}"
         return [first, f"hint: {self.hint}"] if self.hint else [first]
@@ -61,9 +63,12 @@ class KvtierError(Exception):
 
     exit_code: int = ExitCode.BUG
 
-    def __init__(self, what: str = "", hint: str = "", *, field: str = "", place: str = "") -> None:
+    def __init__(
+        self, what: str = "", hint: str = "", *, field: str = "", place: str = "", id: str = ""
+    ) -> None:
         super().__init__(what)
-        self.problems: tuple[Problem, ...] = (Problem(what, hint, field, place),) if what else ()
+        problem = Problem(what, hint, field, place, id)
+        self.problems: tuple[Problem, ...] = (problem,) if what else ()
 
     def __str__(self) -> str:
         return "; ".join(problem.what for problem in self.problems)

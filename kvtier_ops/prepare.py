@@ -1,4 +1,4 @@
-"""From a valid profile to a plan on this host: the steps that plan, doctor and launch share."""
+"""From a valid profile to a plan on a host: the steps that plan, doctor and launch share."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from dataclasses import dataclass
 
 from kvtier_ops.errors import KvtierError
 from kvtier_ops.host import Host, probe
+from kvtier_ops.instance import state_dir_of
 from kvtier_ops.model.facts import ModelFacts, read_model
 from kvtier_ops.model.pull import find_model
 from kvtier_ops.plan import Plan, make_plan
+from kvtier_ops.plan.answers import Load
+from kvtier_ops.plan.measured import read_measured
 from kvtier_ops.profile.load import ProfileFile
+from kvtier_ops.profile.schema import Profile
 
 
 @dataclass(frozen=True)
@@ -19,18 +23,43 @@ class Prepared:
     plan: Plan
 
 
-def prepare(file: ProfileFile) -> Prepared:
+@dataclass(frozen=True)
+class Instead:
+    """What to plan for, in the place of what is here."""
+
+    host: Host | None = None
+    model: str = ""
+    load: Load | None = None
+
+
+HERE = Instead()
+
+
+def prepare(file: ProfileFile, instead: Instead = HERE) -> Prepared:
     """Probes, reads the model, plans; changes nothing. Raises BadInput or Refused."""
-    profile = file.profile
-    model = read_model(find_model(profile.model.path), profile.model.dtype, profile.tiers.kv_dtype)
-    host = probe(directories=profile.tiers.l3.directories)
-    return Prepared(host, model, make_plan(profile, host, model))
+    profile = _with_model(file.profile, instead.model)
+    path = find_model(profile.model.path)
+    model = read_model(path, profile.model.dtype, profile.tiers.kv_dtype)
+    directories = profile.tiers.l3.directories
+    if instead.host is not None:
+        host, measured = instead.host, None
+    else:
+        host, measured = probe(directories=directories), read_measured(state_dir_of(file.path))
+    return Prepared(host, model, make_plan(profile, host, model, measured, instead.load))
 
 
-def prepare_at(file: ProfileFile) -> Prepared:
+def _with_model(profile: Profile, path: str) -> Profile:
+    """The profile with another model, which has its own name."""
+    if not path:
+        return profile
+    model = profile.model.model_copy(update={"path": path, "served_name": "auto"})
+    return profile.model_copy(update={"model": model})
+
+
+def prepare_at(file: ProfileFile, instead: Instead = HERE) -> Prepared:
     """`prepare`, with the place in the profile in every error."""
     try:
-        return prepare(file)
+        return prepare(file, instead)
     except KvtierError as error:
         error.locate(file.place_of)
         raise

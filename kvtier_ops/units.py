@@ -45,6 +45,10 @@ class Auto(Enum):
 AUTO = Auto.AUTO
 
 
+class Respelled(ValueError):
+    """A wrong value whose sentence spells it as it should be, and so tells what it is."""
+
+
 @dataclass(frozen=True)
 class Size:
     """A number of bytes. Prints exactly, in the largest binary unit that divides it."""
@@ -106,6 +110,14 @@ def format_bytes(count: int) -> str:
     return f"{count} B"
 
 
+def format_decimal(count: float) -> str:
+    """The same in powers of 1000, as disks and links are sold: `5.68 GB`, `395 TB`."""
+    for unit in ("PB", "TB", "GB", "MB", "kB"):
+        if count >= UNITS[unit]:
+            return f"{_round_down(Fraction(count) / UNITS[unit])} {unit}"
+    return f"{int(count)} B"
+
+
 def _round_down(value: Fraction) -> str:
     """Three significant digits, never more than the value: a table must not promise too much."""
     digits = 2 if value < 10 else 1 if value < 100 else 0
@@ -117,8 +129,24 @@ def _split(text: str) -> tuple[str, str]:
     match = _NUMBER.fullmatch(text)
     if match is None:
         shown = text if len(text) <= 40 else text[:37] + "..."
+        if near := _as_meant(text):
+            raise Respelled(f"write `{near}`, not `{shown}`")
         raise ValueError(f"write a number and a unit, such as `64GiB`, not `{shown}`")
     return match[1], match[2]
+
+
+def _as_meant(text: str) -> str:
+    """`.5GiB`, `1,5GiB`, `1_000MB` and `5.GiB` as they are written here; else empty, as for
+    `1,000MB`, which may be either."""
+    parts = re.fullmatch(r"\+?([\d_]*)([.,]?)([\d_]*)\s*([A-Za-z%]+)", text[:80], re.ASCII)
+    if parts is None or (parts[2] == "," and len(parts[3]) == 3):
+        return ""
+    whole, fraction = (parts[number].replace("_", "") for number in (1, 3))
+    if not whole and not fraction:
+        return ""
+    near = f"{whole or 0}{'.' if fraction else ''}{fraction}{parts[4]}"
+    match = _NUMBER.fullmatch(near)
+    return near if match and match[2] in ("%", *UNITS) and near != text else ""
 
 
 def _to_bytes(text: str, number: str, unit: str) -> int:

@@ -27,14 +27,63 @@ Unknown fields are errors, and all errors are shown at once.
 
 - **Sizes** carry a unit: `64GiB` (powers of 1024) and `64GB` (powers of 1000) differ. Where the
   text says so, `auto` and percentages such as `25%` will do. Rounding is always down.
-- **Paths** take `~` and `$NAME`; relative ones start at the profile's folder. `$XDG_CACHE_HOME`
-  and `$XDG_STATE_HOME` have their usual defaults.
+- **Numbers** are written in digits alone: `8_000`, `0123` and `1e3` are refused, since readers of
+  YAML disagree on them.
+- **Paths** take `~`, `$NAME` and `$$` for a `$`; relative ones start at the folder of the file in
+  which they stand, those of `--set` at the profile's.
 - **Switches** take `true`, `false`, `on`, `off`, `yes` and `no`; where text is wanted, these are
   text.
-- `--set tiers.l2.size=4GiB` on the command line wins over the file.
+- **Anchors** (`&name`, `*name`) and merge keys (`<<: *name`) work; tags (`!!int`) are refused, and
+  so is a field that stands twice.
+- `--set tiers.l2.size=4GiB` on the command line wins over the file. A list is set as a whole:
+  `--set 'tiers.l3.directories=[/a, /b]'`.
 
-`kvtier profile schema` prints the JSON Schema, `kvtier profile show --resolved FILE` the profile
-with every size that `kvtier plan` chooses on this host.
+`kvtier profile init` writes a profile for this host and a model, with comments and with sizes that
+fit; on a terminal it asks first. `kvtier profile validate` says what is wrong with a profile,
+`kvtier profile show --resolved FILE` prints it with every size that `kvtier plan` chooses on this
+host, and `kvtier profile diff A B` says in which fields two differ, and where each is written.
+
+## Variables of the environment
+
+`${NAME}` in a value stands for a variable of the environment in which kvtier is run,
+`${NAME:-text}` for `text` where there is none or it is empty, `$${` for the characters `${`:
+
+    server:
+      host: ${POD_IP}
+    tiers:
+      l2:
+        size: ${L2_SIZE:-64GiB}
+
+A variable that is missing is an error. Within `[...]` and `{...}`, `"${NAME}"` needs quotes.
+`$XDG_CACHE_HOME` and `$XDG_STATE_HOME` have their usual defaults. Names of fields take no
+variables.
+
+Secrets have no place in a profile: `server.api_keys` and `server.admin_key` say where they are. All
+the same, `kvtier profile show` and `diff` print `********` in the place of a value that came from
+a variable whose name looks like a secret's (a word in it ends in KEY or TOKEN, or holds SECRET,
+PASSWORD or CREDENTIAL), and of each variable of such a name in `engine.environment`. Errors show
+`${NAME}`, never the value. A profile that holds `********` is refused.
+
+## One profile for many hosts
+
+    extends: base.yaml            # one profile, which may extend another: eight files at most
+    version: 1
+    tiers:
+      l2: {size: 128GiB}          # all other fields of tiers.l2 are those of base.yaml
+
+Sections are merged field by field, `engine.environment` too; lists and single values are replaced
+as a whole. A section with nothing below it takes its base's. Every error, and every place in
+`kvtier profile diff`, names the file in which the value stands.
+
+## Editors
+
+`kvtier profile schema > kvtier.schema.json` writes the JSON Schema. Editors that use
+yaml-language-server complete, explain and check a profile whose first line is
+
+    # yaml-language-server: $schema=kvtier.schema.json
+
+`kvtier profile init --output FILE --schema kvtier.schema.json` writes both. The schema asks for
+`version: 1` in bases too.
 """
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import itertools
-import json
-import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+
+from kvtier_ops.simulate.trace import TraceOptions
+from kvtier_ops.simulate.trace import read_trace as read_requests
 
 Chain = list[bytes]
 
@@ -41,19 +41,14 @@ class Trace:
 
 
 def read_trace(path: Path, requests_max: int | None = None) -> Trace:
-    """Each line has `input_length` tokens and `hash_ids`, one for each block of the prompt."""
-    with gzip.open(path, "rt") as lines:
-        requests = [json.loads(line) for line in itertools.islice(lines, requests_max)]
-    first = next(each for each in requests if len(each["hash_ids"]) > 1)
-    # The least power of two with which no prompt has more blocks than it is told to have.
-    block = 1 << math.ceil(math.log2(first["input_length"] / len(first["hash_ids"])))
-    chains = [
-        [_key(number) for number in each["hash_ids"][: each["input_length"] // block]]
-        for each in requests
-    ]
-    tokens = sum(each["input_length"] for each in requests)
-    times = [each.get("timestamp", 1000 * i) / 1000 for i, each in enumerate(requests)]
-    return Trace(path.name, block, chains, tokens, times)
+    """As `kvtier simulate` reads it. Here a prompt's last block may be found even if the prompt
+    ends with it."""
+    read = read_requests(str(path), TraceOptions(requests_max=requests_max))
+    requests = list(read)
+    keys = [_key(block) for block in range(read.unique)]
+    chains = [[keys[block] for block in request.chain] for request in requests]
+    times = [request.arrival_s for request in requests]
+    return Trace(path.name, read.block_tokens, chains, read.input_tokens, times)
 
 
 def _key(number: int) -> bytes:

@@ -22,6 +22,7 @@ L3Write = Literal["on_evict", "write_through"]
 L3Admission = Literal["auto", "all"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 TENANT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+RATES_FILE = "rates.json"  # in `state_dir`: what a run has measured, for the next plan
 SECRET_CHARS_MIN = 8  # to refuse an empty file or a slip, not to judge a key's strength
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
@@ -129,6 +130,9 @@ class CacheConfig(Section):
 
 class SchedulerConfig(Section):
     max_context_tokens: Positive = Field(description="Prompt and answer together, at most.")
+    max_prompt_tokens: Positive | None = Field(
+        default=None, description="The prompt alone, at most; none: what the context admits."
+    )
     max_running: Positive = Field(default=64, description="Sequences computed at the same time.")
     max_queued: Positive = Field(default=256, description="Requests that may wait; then 429.")
     max_step_tokens: Positive = Field(
@@ -182,6 +186,9 @@ class ServerConfig(Section):
     max_body_bytes: Positive = Field(default=16 << 20, description="Larger requests get a 413.")
     drain_s: float = Field(
         default=30.0, ge=0, description="Time for running requests to end after SIGTERM."
+    )
+    request_trace: Path | None = Field(
+        default=None, description="File that gets a line for each request; none: none is kept."
     )
 
 

@@ -11,10 +11,12 @@ from typing import Annotated, Any
 import typer
 
 from kvtier_ops.cache.commands import app as cache_app
+from kvtier_ops.cli.host import app as host_app
 from kvtier_ops.cli.model import app as model_app
 from kvtier_ops.cli.plan import plan
 from kvtier_ops.cli.profile import app as profile_app
 from kvtier_ops.cli.serve import doctor, launch
+from kvtier_ops.cli.simulate import simulate
 from kvtier_ops.errors import REPORT_URL, BadInput, ExitCode, Interrupted, KvtierError, Problem
 from kvtier_ops.store.commands import app as store_app
 from kvtier_ops.terminal import Terminal
@@ -31,7 +33,9 @@ app = typer.Typer(
 app.command()(plan)
 app.command()(doctor)
 app.command()(launch)
+app.command()(simulate)
 app.add_typer(cache_app, name="cache")
+app.add_typer(host_app, name="host")
 app.add_typer(model_app, name="model")
 app.add_typer(profile_app, name="profile")
 app.add_typer(store_app, name="store")

@@ -3,21 +3,82 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Annotated
 
-from kvtier_ops.cli.options import AsJson, Overrides, ProfilePath
-from kvtier_ops.errors import ExitCode
-from kvtier_ops.plan.report import render_plan
+import typer
+
+from kvtier_ops.cli.instead import HostFile, WhatIf, instead_of
+from kvtier_ops.cli.options import Overrides
+from kvtier_ops.errors import BadInput, ExitCode
+from kvtier_ops.plan.types import Plan
 from kvtier_ops.prepare import prepare_at
 from kvtier_ops.profile.load import load_profile
 from kvtier_ops.terminal import Terminal
 
+_SIZED_BY_TARGET = ("tiers.l1.size", "tiers.l2.size", "tiers.l3.size", "engine.max_context_tokens")
 
-def plan(profile: ProfilePath, overrides: Overrides = None, as_json: AsJson = False) -> int:
+
+def plan(
+    profile: Annotated[
+        Path | None, typer.Argument(metavar="PROFILE", help="The profile, a YAML file.")
+    ] = None,
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    schema: Annotated[
+        bool, typer.Option("--json-schema", help="Print the JSON Schema of --json, and end.")
+    ] = False,
+    field: Annotated[
+        str, typer.Option("--explain", metavar="FIELD", help="Say where one number comes from.")
+    ] = "",
+    host: HostFile = None,
+    what_if: WhatIf = None,
+    target: Annotated[
+        str,
+        typer.Option(metavar="TEXT", help='What it takes to keep "200 users x 32k tokens".'),
+    ] = "",
+    load: Annotated[
+        str, typer.Option(metavar="TEXT", help='For disk wear: "2 requests/s x 12000 tokens".')
+    ] = "",
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write it as one HTML page.")
+    ] = None,
+) -> int:
     """Say what this host can hold, and why. Exit code 3: it does not fit."""
     terminal = Terminal()
-    made = prepare_at(load_profile(profile, overrides or [])).plan
-    text = (
-        json.dumps(made.as_json(), indent=2) if as_json else render_plan(made, terminal.out.width)
-    )
-    terminal.data(text)
+    if schema:
+        from kvtier_ops.plan.json_output import json_schema
+
+        terminal.data(json.dumps(json_schema(), indent=2))
+        return ExitCode.OK
+    if profile is None:
+        raise BadInput("missing argument 'PROFILE'", "`kvtier plan --help` lists what there is")
+    sized = [f"{name}=auto" for name in _SIZED_BY_TARGET] if target else []
+    file = load_profile(profile, [*(overrides or []), *sized])
+    instead = instead_of(host, what_if, file.profile.tiers.l3.directories, load)
+    made = prepare_at(file, instead).plan
+    if html is not None:
+        from kvtier_ops.plan.html import write_html
+
+        write_html(made, html)
+        terminal.note(f"wrote {html}")
+    terminal.data(_text(made, terminal.out.width, as_json=as_json, field=field, target=target))
     return ExitCode.OK
+
+
+def _text(made: Plan, width: int, *, as_json: bool, field: str, target: str) -> str:
+    if field:
+        from kvtier_ops.plan.explain import explain
+
+        return explain(made, field, width)
+    if target:
+        from kvtier_ops.plan.target import parse_target, render_target
+
+        return render_target(made, parse_target(target), width)
+    if as_json:
+        from kvtier_ops.plan.json_output import plan_as_json
+
+        return json.dumps(plan_as_json(made), indent=2)
+    from kvtier_ops.plan.report import render_plan
+
+    return render_plan(made, width)

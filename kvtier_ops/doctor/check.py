@@ -65,9 +65,8 @@ class Finding:
 
     def problem(self) -> Problem:
         """For launch, which stops with the check's own text."""
-        return Problem(
-            f"{self.id}: {self.what}: {self.current}; required: {self.required}", self.fix
-        )
+        required = f"; required: {self.required}" if self.required else ""
+        return Problem(f"{self.what}: {self.current}{required}", self.fix, id=self.id)
 
 
 def run_checks(checks: Iterable[Check], context: Context) -> Iterator[Finding]:

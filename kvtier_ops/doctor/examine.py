@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kvtier_ops.doctor import CHECKS
 from kvtier_ops.doctor.check import Context, Finding, run_checks
+from kvtier_ops.doctor.plan_warnings import plan_findings
 from kvtier_ops.errors import KvtierError
 from kvtier_ops.prepare import prepare
 from kvtier_ops.profile.load import ProfileFile
@@ -17,4 +18,9 @@ def examine(file: ProfileFile | None) -> list[Finding]:
         context = Context(file.profile, prepare(file))
     except KvtierError as error:
         context = Context(file.profile, refusal=error)
-    return list(run_checks(CHECKS, context))
+    return find(context)
+
+
+def find(context: Context) -> list[Finding]:
+    """All checks of a profile, and what its plan warns of."""
+    return [*run_checks(CHECKS, context), *plan_findings(context)]

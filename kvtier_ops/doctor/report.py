@@ -32,7 +32,8 @@ def render(findings: Sequence[Finding], width: int) -> str:
     for finding in findings:
         lines += _wrapped(f"{_mark(finding):<8}{finding.id}  ", _headline(finding), width)
         if not finding.ok:
-            lines += _wrapped(" " * 10 + "required: ", finding.required, width)
+            if finding.required:
+                lines += _wrapped(" " * 10 + "required: ", finding.required, width)
             lines += _wrapped(" " * 10 + "fix:      ", finding.fix, width)
     failures = sum(not f.ok and f.severity is Severity.FAILURE for f in findings)
     warnings = sum(not f.ok and f.severity is Severity.WARNING for f in findings)

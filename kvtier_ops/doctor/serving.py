@@ -39,6 +39,8 @@ def _missing(path: Path) -> str:
             return f"`{path}` holds no weights (*.safetensors)"
         has_tokenizer = any((path / name).is_file() for name in _TOKENIZERS)
         return "" if has_tokenizer else f"`{path}` has no tokenizer ({' or '.join(_TOKENIZERS)})"
+    if path.suffix == ".json":
+        return f"`{path}` is a configuration without weights: it can be planned for"
     size, wanted = path.stat().st_size, expected_bytes(path)
     return "" if size >= wanted else f"`{path}` is cut off: {size:,} of {wanted:,} bytes"
 

@@ -1,6 +1,7 @@
 """The host: what probing found, or what was recorded of another one."""
 
-from kvtier_ops.host.probing import nearest_folder, probe
+from kvtier_ops.host.directories import nearest_folder
+from kvtier_ops.host.probing import probe
 from kvtier_ops.host.types import (
     DirectoryFacts,
     Drive,

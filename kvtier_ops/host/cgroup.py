@@ -1,16 +1,18 @@
-"""What control groups (v1 and v2) grant this process: memory and CPU time.
+"""What control groups (v1 and v2) grant this process: memory, CPU time, hugepages.
 
 Every group from the process's own up to the root may limit it; the least counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 # cgroup v1 writes "no limit" as the largest multiple of the page size in 63 bits.
 _V1_UNLIMITED = 1 << 62
+_PREFIXES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 @dataclass(frozen=True)
@@ -20,12 +22,14 @@ class Limits:
     memory_bytes: int | None = None
     memory_used_bytes: int = 0  # of the group with the least room; page cache left out
     cpus: float | None = None
+    hugepage_bytes: Mapping[int, int] = field(default_factory=dict)  # page size -> still granted
 
 
 def read_limits(root: Path) -> Limits:
     """The tightest limits around this process; unreadable files count as no limit."""
     memory: list[tuple[int, int]] = []
     cpus: list[float] = []
+    hugepages: dict[int, int] = {}
     for controllers, group in _groups(root / "proc/self/cgroup"):
         for folder in _ancestors(root, controllers, group):
             is_v2 = not controllers
@@ -33,10 +37,13 @@ def read_limits(root: Path) -> Limits:
                 memory += _memory_v2(folder) if is_v2 else _memory_v1(folder)
             if is_v2 or "cpu" in controllers:
                 cpus += _cpus_v2(folder) if is_v2 else _cpus_v1(folder)
+            if is_v2 or "hugetlb" in controllers:
+                for size, room in _hugepages(folder, is_v2):
+                    hugepages[size] = min(room, hugepages.get(size, room))
     if not memory:
-        return Limits(cpus=min(cpus, default=None))
+        return Limits(cpus=min(cpus, default=None), hugepage_bytes=hugepages)
     limit, used = min(memory, key=lambda pair: pair[0] - pair[1])
-    return Limits(limit, used, min(cpus, default=None))
+    return Limits(limit, used, min(cpus, default=None), hugepages)
 
 
 def _groups(path: Path) -> Iterator[tuple[set[str], str]]:
@@ -106,6 +113,19 @@ def _cpus_v1(folder: Path) -> list[float]:
     quota = _number(folder / "cpu.cfs_quota_us")
     period = _number(folder / "cpu.cfs_period_us")
     return [quota / period] if quota and period and quota > 0 else []
+
+
+def _hugepages(folder: Path, is_v2: bool) -> Iterator[tuple[int, int]]:
+    """(page size, bytes still granted), of `hugetlb.2MB.max`; Kubernetes grants none unless
+    asked, and a page that is not granted kills who touches it."""
+    limit_name, used_name = ("max", "current") if is_v2 else ("limit_in_bytes", "usage_in_bytes")
+    for path in sorted(folder.glob(f"hugetlb.*B.{limit_name}")):
+        match = re.fullmatch(r"hugetlb\.(\d{1,4})([KMG])B\.\w+", path.name)
+        limit = _number(path)
+        if match is None or limit is None or limit >= _V1_UNLIMITED:
+            continue
+        used = _number(folder / f"hugetlb.{match[1]}{match[2]}B.{used_name}") or 0
+        yield int(match[1]) * _PREFIXES[match[2]], max(0, limit - used)
 
 
 def _stat(folder: Path, name: str) -> int:

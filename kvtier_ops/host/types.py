@@ -7,6 +7,17 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+# A lane's transfers per second over what its encoding makes of a byte, by generation.
+_PCIE_LANE_BYTES_PER_S = {
+    1: 0.25e9,
+    2: 0.5e9,
+    3: 8e9 * 128 / 130 / 8,
+    4: 16e9 * 128 / 130 / 8,
+    5: 32e9 * 128 / 130 / 8,
+    6: 64e9 * 242 / 256 / 8,
+}
+_PCIE_USABLE = 0.85  # headers, acknowledgements, and what drivers leave
+
 
 @dataclass(frozen=True)
 class Gpu:
@@ -18,6 +29,12 @@ class Gpu:
     numa_node: int | None = None  # that it is nearest to; None: not known
     pcie_generation: int | None = None  # of the link as it can be, not as it idles
     pcie_lanes: int | None = None
+
+    @property
+    def pcie_bytes_per_s(self) -> float | None:
+        """One way, as large copies reach it; None if the link is not known."""
+        each = _PCIE_LANE_BYTES_PER_S.get(self.pcie_generation or 0)
+        return each * self.pcie_lanes * _PCIE_USABLE if each and self.pcie_lanes else None
 
 
 @dataclass(frozen=True)

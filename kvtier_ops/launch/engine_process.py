@@ -8,9 +8,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 _READY_TIMEOUT_S = 2.0
@@ -29,9 +30,15 @@ def engine_command(config: Path) -> list[str]:
 class EngineProcess:
     """A child in a process group of its own: Ctrl-C in the terminal reaches only us."""
 
-    def __init__(self, command: Sequence[str], arena_fd: int | None) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        arena_fd: int | None,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """Starts it, from the main thread: the kernel takes the end of the thread that
-        starts a child for the parent's end. `arena_fd` is inherited under its number."""
+        starts a child for the parent's end. `arena_fd` is inherited under its number;
+        `environment` is added to our own."""
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -39,6 +46,7 @@ class EngineProcess:
             stderr=subprocess.STDOUT,
             pass_fds=() if arena_fd is None else (arena_fd,),
             process_group=0,
+            env={**os.environ, **environment},
         )
         self.fd = os.pidfd_open(self._process.pid)  # readable when it has ended
         assert self._process.stdout is not None

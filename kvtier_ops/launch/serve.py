@@ -8,27 +8,26 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from kvtier_ops.doctor import CHECKS, Context, Severity, run_checks
-from kvtier_ops.errors import ChecksFailed, ExitCode, KvtierError
+from kvtier_ops.doctor import Context, Severity
+from kvtier_ops.doctor.examine import find
+from kvtier_ops.errors import ChecksFailed, ExitCode, KvtierError, Problem
+from kvtier_ops.instance import log_path_of, run_dir_of, state_dir_of
 from kvtier_ops.launch.arena import create_arena
+from kvtier_ops.launch.binding import binding_of
 from kvtier_ops.launch.engine_log import EngineLog
 from kvtier_ops.launch.engine_process import EngineProcess, engine_command, url_of
-from kvtier_ops.launch.run_dir import (
-    RunDir,
-    log_path_of,
-    open_run_dir,
-    run_dir_of,
-    state_dir_of,
-)
+from kvtier_ops.launch.run_dir import RunDir, open_run_dir
 from kvtier_ops.launch.signals import StopSignals
 from kvtier_ops.launch.supervise import Supervisor
 from kvtier_ops.model.pull import is_complete, pull
 from kvtier_ops.model.registry import REGISTERED
 from kvtier_ops.paths import abbreviate
 from kvtier_ops.plan import Plan
+from kvtier_ops.plan.engine_limits import ENGINE_LIMITS
 from kvtier_ops.plan.report import render_plan
 from kvtier_ops.prepare import Prepared, prepare
 from kvtier_ops.profile.load import ProfileFile, load_profile
+from kvtier_ops.profile.secrets import masked_environment
 from kvtier_ops.terminal import Terminal
 
 
@@ -64,7 +63,7 @@ def _pull_if_missing(file: ProfileFile, terminal: Terminal) -> None:
 
 def _preflight(file: ProfileFile, prepared: Prepared) -> None:
     """Raises ChecksFailed with every check of the doctor that fails for this profile."""
-    findings = run_checks(CHECKS, Context(file.profile, prepared))
+    findings = find(Context(file.profile, prepared))
     failed = [f.problem() for f in findings if not f.ok and f.severity is Severity.FAILURE]
     if failed:
         raise ChecksFailed(failed)
@@ -78,7 +77,9 @@ def _serve(file: ProfileFile, plan: Plan, run_dir: RunDir, terminal: Terminal) -
         log = EngineLog(log_path_of(file.path), terminal.note)
         terminal.note(f"starting {plan.served_name} on {plan.device}, {plan.threads} threads")
         with StopSignals() as signals:
-            engine = EngineProcess(engine_command(config_path), arena_fd)
+            binding_of(plan).apply()
+            environment = plan.profile.engine.environment
+            engine = EngineProcess(engine_command(config_path), arena_fd, environment)
             try:
                 log.follow(engine.output)
                 supervisor = Supervisor(
@@ -100,6 +101,13 @@ def _serve(file: ProfileFile, plan: Plan, run_dir: RunDir, terminal: Terminal) -
     finally:
         if arena_fd is not None:
             os.close(arena_fd)
+
+
+def _check_served(plan: Plan) -> None:
+    """Raises ChecksFailed for what the engine cannot be told at all."""
+    warnings = [each for each in plan.warnings if each.id.startswith(ENGINE_LIMITS)]
+    if warnings:
+        raise ChecksFailed([Problem(w.what, w.hint, w.field, id=w.id) for w in warnings])
 
 
 def _announce(plan: Plan, url: str, log: Path, terminal: Terminal) -> None:
@@ -129,10 +137,18 @@ def _key_header(plan: Plan) -> str:
 
 def _show(file: ProfileFile, plan: Plan, terminal: Terminal) -> int:
     """What a launch would do, in the order in which it would do it."""
+    _check_served(plan)
     run_dir = run_dir_of(file.path)
     config = plan.engine_config(run_dir, state_dir=state_dir_of(file.path))
     terminal.data(render_plan(plan, terminal.out.width))
     terminal.data(f"\n{run_dir}/config.json (arena_fd is filled in at start)\n")
     terminal.data(config.model_dump_json(indent=2))
-    terminal.data(f"\ncommand\n\n  {shlex.join(engine_command(run_dir / 'config.json'))}")
+    environment = masked_environment(plan.profile.engine.environment)
+    for title, lines in (
+        ("binding", binding_of(plan).describe()),
+        ("environment", [f"{name}={value}" for name, value in environment.items()]),
+        ("command", [shlex.join(engine_command(run_dir / "config.json"))]),
+    ):
+        if lines:
+            terminal.data("\n".join([f"\n{title}\n", *(f"  {line}" for line in lines)]))
     return ExitCode.OK

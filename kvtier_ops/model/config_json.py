@@ -134,14 +134,15 @@ def layer_count(config: Config) -> int:
     return config.count("num_hidden_layers", most=LAYERS_MAX)
 
 
-def read_config(folder: Path) -> Config:
-    """Raises ModelError if there is none, or if it is no JSON object."""
-    path = folder / "config.json"
+def read_config(place: Path) -> Config:
+    """Of a folder, or of the file alone. Raises ModelError if there is none, or if it is no JSON
+    object."""
+    path = place / "config.json" if place.is_dir() else place
     try:
         values = json.loads(path.read_bytes())
     except FileNotFoundError:
         hint = "a Hugging Face folder has config.json, *.safetensors and a tokenizer"
-        raise ModelError(f"`{folder}` has no config.json", hint) from None
+        raise ModelError(f"`{place}` has no config.json", hint) from None
     except OSError as error:
         raise ModelError(f"`{path}` cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

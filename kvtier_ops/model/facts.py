@@ -86,7 +86,7 @@ class _Counted:
 
 
 def read_model(path: Path, dtype: Dtype, kv_dtype: str = "auto") -> ModelFacts:
-    """A Hugging Face folder or a GGUF file -> its sizes when held as `dtype`.
+    """A Hugging Face folder, its config.json alone, or a GGUF file -> its sizes as `dtype`.
 
     `kv_dtype`: of the numbers in the cache; `auto`: the same. A folder may be without weights:
     then they are counted from config.json.
@@ -95,6 +95,8 @@ def read_model(path: Path, dtype: Dtype, kv_dtype: str = "auto") -> ModelFacts:
     """
     if path.is_dir():
         found = _read_folder(path)
+    elif path.is_file() and path.suffix == ".json":
+        found = _find_family(read_config(path))
     elif path.is_file():
         found = _read_gguf(path)
     else:

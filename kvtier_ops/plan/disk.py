@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 
 from kvtier_ops.errors import BadInput, PlanDoesNotFit
-from kvtier_ops.host import DirectoryFacts, Host
-from kvtier_ops.plan.memory import BLOCK_BYTES, MIB, round_up
+from kvtier_ops.host import DirectoryFacts
+from kvtier_ops.plan.question import BLOCK_BYTES, Question, round_up
 from kvtier_ops.plan.types import DiskPlan, TierPlan
 from kvtier_ops.profile.schema import Profile
-from kvtier_ops.units import AUTO, Share, Size, format_bytes
+from kvtier_ops.units import AUTO, UNITS, Share, Size, format_bytes
+
+MIB = UNITS["MiB"]
 
 # As csrc/store lays a directory out: a header block before each page, journal records of
 # 64 bytes (the journal is rewritten before it holds four for each slot), two blocks at first.
@@ -17,10 +19,9 @@ JOURNAL_BYTES_PER_PAGE = 4 * 64
 STORE_BYTES = 4 * BLOCK_BYTES
 
 
-def plan_disk(
-    profile: Profile, host: Host, page_bytes: int
-) -> tuple[TierPlan, tuple[DiskPlan, ...]]:
+def plan_disk(question: Question) -> tuple[TierPlan, tuple[DiskPlan, ...]]:
     """Sizes L3. Raises PlanDoesNotFit naming the directory and the largest that fits."""
+    profile, host, page_bytes = question.profile, question.host, question.page_bytes
     l3 = profile.tiers.l3
     _check_directories(profile)
     if not l3.directories or (isinstance(l3.size, Size) and l3.size.bytes == 0):
@@ -44,15 +45,22 @@ def plan_disk(
             f"{format_bytes(sum(capacities))} of disk holds no page of {format_bytes(page_bytes)}",
             "free disk space, give L3 more, or set `0GiB` for no L3",
             field="tiers.l3.size",
+            id="KVT-P204",
         )
     where = facts[0].on.kind if len(facts) == 1 else f"{len(facts)} directories"
     tokens = pages * profile.tiers.page_tokens
     tier = TierPlan("l3", where or "disk", sum(capacities), pages, tokens, reason)
     disks = tuple(
-        DiskPlan(fact.path, capacity, spare, fact.on.kind)
+        DiskPlan(fact.path, capacity, spare, fact.on)
         for fact, capacity, spare in zip(facts, capacities, room, strict=True)
     )
     return tier, disks
+
+
+def directory_bytes(pages: int, page_bytes: int) -> int:
+    """The least capacity of a directory that holds so many pages."""
+    slot = BLOCK_BYTES + round_up(page_bytes, BLOCK_BYTES)
+    return STORE_BYTES + pages * (slot + JOURNAL_BYTES_PER_PAGE)
 
 
 def directory_pages(capacity_bytes: int, page_bytes: int) -> int:
@@ -99,4 +107,5 @@ def _check_room(facts: list[DirectoryFacts], capacities: list[int], room: list[i
                 if largest
                 else "free disk space, or set `tiers.l3.size: 0GiB` for no L3",
                 field="tiers.l3.size",
+                id="KVT-P204",
             )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 from kvtier_engine.config import (
     ApiKeyConfig,
@@ -20,7 +20,9 @@ from kvtier_engine.config import (
     SchedulerConfig,
     ServerConfig,
 )
+from kvtier_ops.host import FileSystem, Host
 from kvtier_ops.model.facts import ModelFacts
+from kvtier_ops.plan.ranks import Ranks
 from kvtier_ops.profile.schema import Profile
 
 
@@ -31,6 +33,8 @@ class Warning_:
     id: str
     what: str
     hint: str
+    field: str = ""  # of the profile, that it is about
+    forbids_launch: bool = False  # it can be planned for; the engine would not start as it is
 
 
 @dataclass(frozen=True)
@@ -68,13 +72,121 @@ class MemoryPlan:
 
 
 @dataclass(frozen=True)
+class HugepageNeed:
+    """Hugepages of one size that L2 takes on one NUMA node; `node` None: wherever they are."""
+
+    node: int | None
+    page_bytes: int
+    pages: int
+    reserved: int  # there are, in use or not
+    free: int
+
+    @property
+    def missing(self) -> int:
+        return max(0, self.pages - self.free)
+
+    @property
+    def to_reserve(self) -> int:
+        """What nr_hugepages must be, so that enough of them are free."""
+        return self.reserved + self.missing
+
+
+@dataclass(frozen=True)
 class DiskPlan:
     """One directory of L3."""
 
     path: Path
     capacity_bytes: int
     free_bytes: int  # that the tier may use, its present files included, reserve left out
-    file_system: str
+    on: FileSystem
+
+
+class Source(StrEnum):
+    """How much a figure is worth."""
+
+    MEASURED = "measured"
+    DATASHEET = "datasheet"
+    ASSUMED = "assumed"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A rate or a time that was not computed from sizes alone."""
+
+    value: float
+    source: Source
+    reason: str
+
+
+@dataclass(frozen=True)
+class Rates:
+    """How fast things go. `prefill_tokens_per_s` is at an empty context; see `prefill_at`."""
+
+    prefill_tokens_per_s: Figure
+    context_slowdown: float  # per token of context: prefill at n tokens is P / (1 + this x n)
+    l2_bytes_per_s: Figure
+    disk_read_bytes_per_s: Figure | None  # of all directories together; None: no L3
+    disk_write_bytes_per_s: Figure | None
+    arena_bytes_per_s: Figure  # the first touch of L2's memory
+
+    def prefill_at(self, context_tokens: int) -> float:
+        """Tokens per second of a prompt of so many tokens, from its first to its last."""
+        return self.prefill_tokens_per_s.value / (1 + self.context_slowdown * context_tokens / 2)
+
+
+@dataclass(frozen=True)
+class BreakEven:
+    """What a disk must read to be quicker than computing, for a prompt of so many tokens."""
+
+    context_tokens: int
+    bytes_per_s: float
+    pays: bool
+
+
+@dataclass(frozen=True)
+class Wear:
+    """What L3 is written in a day, against what its drives are rated for."""
+
+    bytes_per_day: int
+    reason: str
+    drive_bytes: int  # of the drives behind the directories, or the capacity of L3 if unknown
+    rated_per_day: float  # drive writes per day
+    is_bound: bool = False  # no load was told: it is what the device could compute at most
+
+    @property
+    def drive_writes_per_day(self) -> float:
+        return self.bytes_per_day / self.drive_bytes
+
+
+@dataclass(frozen=True)
+class Conversations:
+    """How many sequences of so many tokens each tier holds."""
+
+    tokens: int
+    l1: int
+    l2: int
+    l3: int
+
+
+@dataclass(frozen=True)
+class PageAdvice:
+    """`tiers.page_tokens` for a kind of use."""
+
+    use: str
+    page_tokens: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What follows from the sizes: none of it is told to the engine."""
+
+    rates: Rates
+    conversations: tuple[Conversations, ...]
+    page_advice: tuple[PageAdvice, ...]
+    arena_s: Figure
+    break_even: tuple[BreakEven, ...]
+    wear: Wear | None
 
 
 @dataclass(frozen=True)
@@ -82,19 +194,27 @@ class Plan:
     """Every number that the engine is given, and why."""
 
     profile: Profile
+    host: Host
     model: ModelFacts
     served_name: str
     device: str
+    ranks: Ranks
     threads: int
     threads_reason: str
     max_context_tokens: int
     context_reason: str
+    max_prompt_tokens: int
+    token_bytes: int  # KV of one token on this node: what L2 and L3 hold
+    device_token_bytes: int  # the same in L1, with the copies that ranks keep
     l1: TierPlan
     l2: TierPlan
     l3: TierPlan
     numa_nodes: tuple[int, ...]  # of each rank's part of L2; none: any
+    arena_parts: int  # of each slot of L2
+    hugepages: tuple[HugepageNeed, ...]
     disks: tuple[DiskPlan, ...]
     memories: tuple[MemoryPlan, ...]
+    answers: Answers
     warnings: tuple[Warning_, ...]
 
     @property
@@ -103,7 +223,12 @@ class Plan:
 
     @property
     def page_bytes(self) -> int:
-        return self.model.kv.token_bytes * self.profile.tiers.page_tokens
+        return self.token_bytes * self.profile.tiers.page_tokens
+
+    @property
+    def left_bytes(self) -> int:
+        """Of host memory, that neither kvtier takes nor is left to the system on purpose."""
+        return self.memories[-1].left_bytes
 
     def engine_config(
         self, run_dir: Path, arena_fd: int | None = None, state_dir: Path | None = None
@@ -121,6 +246,7 @@ class Plan:
             cache=self._cache(arena_fd),
             scheduler=SchedulerConfig(
                 max_context_tokens=self.max_context_tokens,
+                max_prompt_tokens=self._max_prompt_tokens(),
                 max_running=profile.engine.max_running,
                 max_queued=profile.engine.max_queued,
                 max_step_tokens=profile.engine.max_step_tokens,
@@ -135,6 +261,11 @@ class Plan:
             run_dir=run_dir,
             state_dir=state_dir,
         )
+
+    def _max_prompt_tokens(self) -> int | None:
+        """None where the profile sets no limit of its own."""
+        asked = self.profile.engine.max_prompt_tokens
+        return asked if isinstance(asked, int) else None
 
     def _geometry(self) -> KvGeometry:
         geometry = self.model.kv.geometry
@@ -155,6 +286,7 @@ class Plan:
             admin_key=server.admin_key.source,
             max_body_bytes=server.max_body.bytes,
             drain_s=server.drain_s,
+            request_trace=Path(server.request_trace) if server.request_trace else None,
         )
 
     def _cache(self, arena_fd: int | None) -> CacheConfig:
@@ -187,30 +319,3 @@ class Plan:
             ),
             prefix_reuse=tiers.prefix_reuse,
         )
-
-    def as_json(self) -> dict[str, Any]:
-        """The plan as data, for `--json`: exact bytes, names as in the profile and the table."""
-        model = self.model
-        return {
-            "model": {
-                "name": self.served_name,
-                "path": str(model.path),
-                "architecture": model.architecture,
-                "dtype": self.profile.model.dtype,
-                "parameters": model.parameters,
-                "weight_bytes": model.weight_bytes,
-                "kv_token_bytes": model.kv.token_bytes,
-            },
-            "device": self.device,
-            "tensor_parallel": self.profile.engine.tensor_parallel,
-            "threads": {"value": self.threads, "reason": self.threads_reason},
-            "max_context_tokens": {"value": self.max_context_tokens, "reason": self.context_reason},
-            "page": {"tokens": self.profile.tiers.page_tokens, "bytes": self.page_bytes},
-            "numa_nodes": list(self.numa_nodes),
-            "tiers": {tier.name: asdict(tier) for tier in self.tiers},
-            "disks": [{**asdict(disk), "path": str(disk.path)} for disk in self.disks],
-            "memory": [
-                {**asdict(memory), "left_bytes": memory.left_bytes} for memory in self.memories
-            ],
-            "warnings": [asdict(warning) for warning in self.warnings],
-        }

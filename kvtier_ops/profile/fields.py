@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from kvtier_engine.config import TENANT_PATTERN
 from kvtier_ops import paths
 from kvtier_ops.model.registry import REGISTERED
+from kvtier_ops.profile.written import Written
 from kvtier_ops.units import (
     AMOUNT_PATTERN,
     AUTO,
@@ -19,6 +21,7 @@ from kvtier_ops.units import (
     SIZE_PATTERN,
     Amount,
     Auto,
+    Respelled,
     Size,
     parse_amount,
     parse_size,
@@ -30,7 +33,29 @@ NUMA_NODES_MAX = 1024  # as many as the arena can bind to
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise PydanticCustomError("not_single", "write a single value here")
-    return value
+    return str(value)
+
+
+def _whole(text: str) -> int | None:
+    """A whole number in digits alone; None if it is none.
+
+    Raises Respelled where YAML's readers disagree on which one it is.
+    """
+    if text.isascii() and text.isdecimal() and len(text) <= 18 and (text[0] != "0" or text == "0"):
+        return int(text)
+    check_number(text)
+    return None
+
+
+def check_number(text: str) -> None:
+    """Raises Respelled for a whole number that is not written in digits alone, such as
+    `8_000`, `0123` (octal to some, decimal to others) or `1e3`."""
+    bare = text.strip().replace("_", "")
+    if not re.fullmatch(r"[+-]?\d{1,18}(\.0*|[eE]\+?\d)?", bare, re.ASCII):
+        return
+    number = str(int(Decimal(bare)))
+    if number != text:
+        raise Respelled(f"write a whole number in digits alone: `{number}`, not `{text[:40]}`")
 
 
 def _size(value: Any) -> Size:
@@ -51,9 +76,9 @@ def _count(value: Any) -> int | Auto:
     text = _text(value)
     if text == AUTO.value:
         return AUTO
-    if not (text.isascii() and text.isdecimal() and len(text) <= 18 and int(text) > 0):
+    if not (number := _whole(text)):
         raise ValueError(f"write a whole number above 0, or `auto`, not `{text[:40]}`")
-    return int(text)
+    return number
 
 
 def _numa(value: Any) -> tuple[int, ...] | Auto:
@@ -79,12 +104,20 @@ def _base(info: ValidationInfo) -> Path:
 def _path(value: Any, info: ValidationInfo) -> Path:
     if isinstance(value, Path):
         return value
-    return paths.expand(_text(value), _base(info))
+    return _expand(value, info)
+
+
+def _expand(value: Any, info: ValidationInfo) -> Path:
+    """Variables are replaced here, in what was written: a `$` in their values means nothing."""
+    text = _text(value)
+    if isinstance(value, Written):
+        return paths.expand(value.source, value.folder)
+    return paths.expand(text, _base(info))
 
 
 def _model(value: Any, info: ValidationInfo) -> str:
     text = _text(value)
-    return text if text in REGISTERED else str(paths.expand(text, _base(info)))
+    return text if text in REGISTERED else str(_expand(value, info))
 
 
 def _name(value: Any) -> str:
@@ -96,12 +129,12 @@ def _name(value: Any) -> str:
 
 def _optional_path(value: Any, info: ValidationInfo) -> str:
     text = _text(value)
-    return str(paths.expand(text, _base(info))) if text else ""
+    return str(_expand(value, info)) if text else ""
 
 
 def _variable(value: Any) -> str:
     text = _text(value)
-    if text and not re.fullmatch(_VARIABLE, text):
+    if text and not re.fullmatch(paths.VARIABLE_NAME, text):
         raise ValueError(
             f"this is the name of an environment variable, such as `KVTIER_KEY`, not `{text[:40]}`"
         )
@@ -143,9 +176,10 @@ def _rank(value: Any) -> int | Auto:
     text = _text(value)
     if text == AUTO.value:
         return AUTO
-    if not (text.isascii() and text.isdecimal() and len(text) <= 4):
-        raise ValueError(f"write a whole number from 0, or `auto`, not `{text[:40]}`")
-    return int(text)
+    number = _whole(text)
+    if number is None or number > 9999:
+        raise ValueError(f"write a whole number from 0 to 9999, or `auto`, not `{text[:40]}`")
+    return number
 
 
 def _address(value: Any) -> str:
@@ -155,18 +189,24 @@ def _address(value: Any) -> str:
     return text
 
 
-_VARIABLE = "[A-Za-z_][A-Za-z0-9_]*"
-
-
-def _environment(value: Any) -> dict[str, str]:
+def _environment(value: Any) -> Any:
     if not isinstance(value, dict):
         raise PydanticCustomError("not_section", "write variables and values, `NAME: value`")
-    for name, text in value.items():
-        if not re.fullmatch(_VARIABLE, name):
-            raise ValueError(f"`{name[:40]}` is not the name of an environment variable")
-        if not isinstance(text, str) or "\0" in text:
-            raise ValueError(f'`{name}` needs a single value; an empty one is written `""`')
-    return dict(value)
+    return value
+
+
+def _environment_name(value: Any) -> str:
+    text = _text(value)
+    if not re.fullmatch(paths.VARIABLE_NAME, text):
+        raise ValueError("this is not the name of an environment variable")
+    return text
+
+
+def _environment_value(value: Any) -> str:
+    text = _text(value)
+    if "\0" in text:
+        raise ValueError("a variable's value has no null characters")
+    return text
 
 
 _AS_TEXT = PlainSerializer(str, return_type=str)
@@ -199,11 +239,15 @@ AddressField = Annotated[
     str, BeforeValidator(_address), _schema(type="string", minLength=1, maxLength=253)
 ]
 EnvironmentField = Annotated[
-    dict[str, str],
+    dict[
+        Annotated[str, BeforeValidator(_environment_name)],
+        Annotated[str, BeforeValidator(_environment_value)],
+    ],
     BeforeValidator(_environment),
     _schema(type="object", additionalProperties={"type": "string"}),
 ]
 VariableField = Annotated[str, BeforeValidator(_variable), _schema(type="string")]
+ExtendsField = Annotated[str, BeforeValidator(_text), _schema(type="string")]
 TenantField = Annotated[
     str, BeforeValidator(_tenant), _schema(type="string", minLength=1, maxLength=64)
 ]

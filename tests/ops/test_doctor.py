@@ -90,6 +90,27 @@ def test_plan_and_model(home: Path) -> None:
     assert "there is no model" in missing.current
 
 
+def test_a_model_without_weights_can_be_planned_for_not_launched(home: Path) -> None:
+    file = load(home)
+    (home / "model/model.safetensors").unlink()
+    assert "holds no weights" in of(examine(file), "KVT-D401").current
+    alone = load(home, f"model.path={home}/model/config.json")
+    assert "a configuration without weights" in of(examine(alone), "KVT-D401").current
+
+
+def test_warnings_of_the_plan_are_findings_of_the_same_id(home: Path) -> None:
+    findings = examine(load(home, "tiers.l1.size=6MiB", "tiers.kv_dtype=float8"))
+    harmless, forbidding = of(findings, "KVT-P001"), of(findings, "KVT-P104")
+    assert (harmless.ok, harmless.severity) == (False, Severity.WARNING)
+    assert harmless.what == "plan, `tiers.l2.size`"
+    assert forbidding.severity is Severity.FAILURE
+    assert exit_code(findings) == ExitCode.REFUSED
+    text = render(findings, 80)
+    assert "KVT-P104" in text
+    assert "required: \n" not in text
+    assert not [f for f in examine(load(home)) if f.id.startswith("KVT-P")]
+
+
 def test_chat_template(home: Path) -> None:
     file = load(home)
     assert of(examine(file), "KVT-D402").ok

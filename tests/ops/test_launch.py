@@ -225,7 +225,32 @@ def test_a_key_that_is_not_there_stops_the_launch(home: Path) -> None:
 def test_profile_errors_name_their_place(home: Path) -> None:
     launched = start(home, write_profile(home), {}, "--set", "tiers.l2.size=900TiB")
     assert launched.end() == 3
-    assert "--set tiers.l2.size: asks for 900 TiB" in launched.err.read_text()
+    assert "--set tiers.l2.size: KVT-P203: asks for 900 TiB" in launched.err.read_text()
+
+
+def test_the_profiles_environment_reaches_the_engine(home: Path) -> None:
+    script = json.dumps({"die": 3, "say": ["error: as the profile says", "hint: nothing"]})
+    engine = f"engine: {{environment: {{FAKE_ENGINE: {json.dumps(script)}, X_TOKEN: hunter2}}}}\n"
+    profile = write_profile(home, f"server: {{port: 0}}\n{engine}")
+    launched = start(home, profile, {})
+    assert launched.end() == 3
+    assert "error: as the profile says" in launched.err.read_text()
+    dry = start(home, profile, {}, "--dry-run")
+    assert dry.end() == 0
+    assert "environment\n\n  FAKE_ENGINE=" in dry.out.read_text()
+    assert "X_TOKEN=********" in dry.out.read_text()
+    assert "hunter2" not in dry.out.read_text()
+
+
+def test_what_the_engine_cannot_do_is_not_launched(home: Path) -> None:
+    for arguments in ((), ("--dry-run",)):
+        launched = start(
+            home, write_profile(home), {}, "--set", "tiers.kv_dtype=float8", *arguments
+        )
+        assert launched.end() == 3
+        said = launched.err.read_text()
+        assert "KVT-P104" in said
+        assert "keeps KV as bfloat16, not as float8" in said
 
 
 @pytest.mark.parametrize("name", ["small", "x" * 90])

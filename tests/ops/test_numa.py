@@ -14,7 +14,8 @@ from ops.test_plan import plan, profile
 
 from kvtier_ops.errors import BadInput
 from kvtier_ops.host import Gpu, Host, NumaNode, probe
-from kvtier_ops.host import probing as host_module
+from kvtier_ops.host.gpus import read_gpus
+from kvtier_ops.plan.json_output import plan_as_json
 from kvtier_ops.plan.resolve import resolve
 
 
@@ -31,7 +32,7 @@ def nodes_of(host: Host, ranks: int = 3, device: str = "cuda", numa: Any = "auto
     made = plan(profile(engine=engine, tiers={"l2": {"numa": numa}}), host)
     config = made.engine_config(Path("/run/x"))
     assert config.cache.l2.numa_nodes == made.numa_nodes
-    assert made.as_json()["numa_nodes"] == list(made.numa_nodes)
+    assert plan_as_json(made)["numa_nodes"] == list(made.numa_nodes)
     assert ("NUMA" in made.l2.reason) == bool(made.numa_nodes)
     return made.numa_nodes
 
@@ -101,5 +102,5 @@ def test_the_node_of_a_gpu_is_its_pci_devices(home: Path, monkeypatch: pytest.Mo
         f"{devices}/ffff:af:00.1/numa_node": "0\n",
         f"{devices}/0000:01:00.0/numa_node": "-1\n",
     }
-    found = host_module._gpus(captured(home, files))
+    found = read_gpus(captured(home, files))
     assert [gpu.numa_node for gpu in found] == [1, 0, None, None]

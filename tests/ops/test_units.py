@@ -52,10 +52,17 @@ def test_sizes(text: str, count: int) -> None:
         ("99999999PiB", "more bytes than"),
         ("10%", "a percentage"),
         ("auto", "a number and a unit"),
+        (".5GiB", "write `0.5GiB`, not `.5GiB`"),
+        ("5.GiB", "write `5GiB`"),
+        ("1,5GiB", "write `1.5GiB`"),
+        ("1_000MB", "write `1000MB`"),
+        ("64  GiB", "write `64GiB`"),
+        ("1,000MB", "a number and a unit, such as `64GiB`, not `1,000MB`"),
+        ("_GiB", "a number and a unit"),
     ],
 )
 def test_wrong_sizes_say_what_to_write(text: str, said: str) -> None:
-    with pytest.raises(ValueError, match=r"unit|percentage|bytes") as raised:
+    with pytest.raises(ValueError, match=r"unit|percentage|bytes|write") as raised:
         parse_size(text)
     assert said in str(raised.value)
 

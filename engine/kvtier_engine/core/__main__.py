@@ -26,6 +26,8 @@ from kvtier_engine.core.loading import load_runner
 from kvtier_engine.core.loop import Loop
 from kvtier_engine.core.memory_changes import MemoryChanges
 from kvtier_engine.core.rank_set import RankDied, RankSet
+from kvtier_engine.core.rates_file import leave_rates
+from kvtier_engine.core.request_trace import RequestTrace
 from kvtier_engine.core.scheduler import Scheduler
 from kvtier_engine.core.tier_changes import TierChanges
 from kvtier_engine.core.warmup import warm_up
@@ -77,6 +79,8 @@ class Start:
         manager.rates.compute.step(tokens, took_s, has_drawn=True)
         tenants = Tenants(space, config.state_dir)
         scheduler = Scheduler(config.scheduler, manager, space, spec.eos_ids, tenants)
+        if config.server.request_trace is not None:
+            scheduler.trace = RequestTrace(config.server.request_trace, config.cache.page_tokens)
         engine = Engine(scheduler, manager, ranks)
         changes = TierChanges(MemoryChanges(engine, memory, config), DiskChanges(manager, opener))
         return engine, ranks, changes
@@ -160,6 +164,9 @@ def main() -> int:
         loop = Loop(connection, engine, ranks, changes, start.memory)
         signal.signal(signal.SIGTERM, lambda signum, frame: loop.stop())
         is_clean = loop.run()
+        leave_rates(config.state_dir, engine.manager.rates)
+        if engine.scheduler.trace is not None:
+            engine.scheduler.trace.close()
         ranks.close()
         if not is_clean:
             context.destroy(linger=LAST_WORDS_MS)

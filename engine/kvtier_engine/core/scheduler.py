@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from kvtier_engine.config import SchedulerConfig
 from kvtier_engine.core.sequence import Sequence
@@ -17,6 +18,9 @@ from kvtier_engine.kv.sequence_pages import Admission, Refusal
 from kvtier_engine.kv.tenants import Tenants
 from kvtier_engine.messages import CachedTokens, FinishReason, Generate, Output, Prefix
 from kvtier_engine.runner.step import Chunk, Copy, NewSequence, Sampled, Step, TierSizes
+
+if TYPE_CHECKING:
+    from kvtier_engine.core.request_trace import RequestTrace
 
 LOOK_AHEAD = 16  # requests looked at in a step, besides those that wait for the disk
 
@@ -49,6 +53,7 @@ class Scheduler:
         self.manager = manager
         self.counters = Counters()
         self.tenants = tenants or Tenants(namespace)
+        self.trace: RequestTrace | None = None  # set by its owner
         self._eos_ids = frozenset(eos_ids)
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []  # oldest first
@@ -85,6 +90,7 @@ class Scheduler:
             request=request,
             kv=self.manager.new_sequence(root, request.hints, request.tenant),
             tokens=list(request.prompt_ids),
+            record=self.trace.arrived() if self.trace is not None else None,
         )
         self._next_id += 1
         self._by_request[request.request_id] = seq
@@ -250,6 +256,8 @@ class Scheduler:
         self.counters.answer_tokens += 1
         finish = self._finish_reason(seq)
         cached = self._count_hits(seq)
+        if cached is not None and seq.record is not None:
+            seq.record.answered(cached)
         marks = seq.kv.marks
         if finish is not None:
             self._running.remove(seq)
@@ -287,6 +295,8 @@ class Scheduler:
 
     def _end(self, seq: Sequence) -> None:
         del self._by_request[seq.request.request_id]
+        if self.trace is not None:
+            self.trace.ended(seq)
         self.manager.end(seq.kv)
         if seq.introduced:
             self._dropped.append(seq.id)

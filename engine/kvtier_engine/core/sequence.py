@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from kvtier_engine.core.request_trace import Record
     from kvtier_engine.kv.sequence_pages import SequencePages
     from kvtier_engine.messages import Generate
 
@@ -27,6 +28,7 @@ class Sequence:
     found: list[int] | None = None  # cached tokens by tier: from its start to its first token
     preemptions: int = 0
     pending: int = field(default=0)  # tokens in the step being executed
+    record: Record | None = None  # for the request trace, if there is one
 
     @property
     def prompt_tokens(self) -> int:

@@ -31,6 +31,9 @@ def collect(scheduler: Scheduler, manager: KvManager) -> Stats:
     }
     for tier, tokens in zip(TIERS, scheduler.counters.hit_tokens, strict=True):
         counters[f'hit_tokens_total{{tier="{tier}"}}'] = tokens
+    if scheduler.trace is not None:
+        counters["request_trace_lines_total"] = scheduler.trace.lines
+        counters["request_trace_lost_total"] = scheduler.trace.lost
     _add_hints(manager, counters, gauges)
     _add_rates(manager, counters, gauges)
     _add_host(manager, counters, gauges)

@@ -29,6 +29,7 @@ def plan(
     vocabulary = service.tokenizer.vocabulary
     for prompt in prompts:
         check_prompt(prompt, vocabulary.size)
+        check_prompt_length(service, len(prompt))
     check_ids("stop_token_ids", fields.stop_token_ids, vocabulary.size)
     check_ids("logit_bias", fields.logit_bias, vocabulary.size)
     max_tokens = _max_tokens(fields.tokens_asked, max(map(len, prompts)), limit, default_tokens)
@@ -57,6 +58,16 @@ def check_prompt(prompt: list[int], vocabulary_size: int) -> None:
     if not prompt:
         raise BadRequest("the prompt is empty: give at least one token", param="prompt")
     check_ids("prompt", prompt, vocabulary_size)
+
+
+def check_prompt_length(service: Service, tokens: int) -> None:
+    """The limit of prompts alone, where the operator has set one."""
+    limit = service.config.scheduler.max_prompt_tokens
+    if limit is not None and tokens > limit:
+        raise ContextTooLong(
+            f"the prompt has {tokens} tokens; the limit is {limit} for a prompt here: shorten it",
+            param="prompt",
+        )
 
 
 def check_text_length(service: Service, tokenizer: Tokenizer, text: str) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
+from kvtier_ops.profile.fields import ExtendsField
 from kvtier_ops.profile.schema.base import Section
 from kvtier_ops.profile.schema.cluster import Cluster
 from kvtier_ops.profile.schema.engine import Engine
@@ -32,6 +33,14 @@ class Profile(Section):
 
     version: Annotated[Literal[1], BeforeValidator(_version)] = Field(
         description="Version of the profile's format; every profile states it.", examples=[1]
+    )
+    extends: ExtendsField = Field(
+        default="",
+        exclude=True,
+        description="A profile whose fields this one takes where it has none of its own: sections "
+        "field by field, lists and single values as a whole. The other may extend a third; it "
+        "needs no `version`, and its relative paths start at its own folder.",
+        examples=["base.yaml"],
     )
     model: Model = Model()
     engine: Engine = Engine()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import openai
 import pytest
 from support.fake_core import Script
-from support.server_thread import MODEL, Running
+from support.server_thread import MODEL, Running, running_server
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 USER = [{"role": "user", "content": "Hi"}]
@@ -207,6 +208,15 @@ class TestContext:
         error = error_of(server.post(COMPLETIONS, {"prompt": [5] * 256}))
         assert error["code"] == "context_length_exceeded"
         assert "shorten the prompt" in error["message"]
+
+    def test_a_limit_of_prompts_alone(self, tiny_model: Path) -> None:
+        """`engine.max_prompt_tokens`; the answer has the rest of the context."""
+        with running_server(tiny_model, scheduler__max_prompt_tokens=10) as server:
+            error = error_of(server.post(COMPLETIONS, {"prompt": [5] * 11, "max_tokens": 1}))
+            assert error["code"] == "context_length_exceeded"
+            assert "the limit is 10 for a prompt here" in error["message"]
+            body = {"prompt": [5] * 10, "max_tokens": 200}
+            assert server.post(COMPLETIONS, body).status_code == 200
 
     def test_newer_name_of_max_tokens(self, server: Running) -> None:
         body = {"messages": USER, "max_tokens": 1, "max_completion_tokens": 9999}

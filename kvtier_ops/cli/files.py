@@ -1,0 +1,33 @@
+"""Files that a command writes where the operator said."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from kvtier_ops.errors import BadInput, HostError
+
+
+def check_target(path: Path, *, force: bool) -> None:
+    """Raises BadInput where `path` cannot become a new file, or with `force` an old one."""
+    if path.is_dir():
+        raise BadInput(f"`{path}` is a folder", "name a file in it")
+    if not path.parent.is_dir():
+        raise BadInput(f"there is no folder `{path.parent}`", "make it, or name another")
+    if os.path.lexists(path) and not force:
+        raise BadInput(f"`{path}` exists", "`--force` overwrites it")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """All of it or nothing, whenever this process ends. Raises HostError."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(scratch, "x", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(scratch, path)
+    except OSError as error:
+        raise HostError(f"`{path}` cannot be written: {error.strerror}") from error
+    finally:
+        scratch.unlink(missing_ok=True)

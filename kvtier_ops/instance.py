@@ -1,0 +1,35 @@
+"""An instance: one profile as it is launched, and the folders that are its own."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+
+from kvtier_ops.paths import xdg_home
+
+
+def instance_name(profile: Path) -> str:
+    """`quickstart-1f2e3d4c`: readable, and different for files of the same name."""
+    real = os.path.realpath(profile)
+    stem = re.sub(r"[^A-Za-z0-9_.-]", "_", profile.stem)[:24]
+    return f"{stem}-{hashlib.blake2b(os.fsencode(real), digest_size=4).hexdigest()}"
+
+
+def run_dir_of(profile: Path) -> Path:
+    """Below $XDG_RUNTIME_DIR or, where there is none, $XDG_STATE_HOME/kvtier/run."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    if runtime and Path(runtime).is_absolute() and os.access(runtime, os.W_OK | os.X_OK):
+        return Path(runtime) / "kvtier" / instance_name(profile)
+    return xdg_home("XDG_STATE_HOME") / "kvtier" / "run" / instance_name(profile)
+
+
+def log_path_of(profile: Path) -> Path:
+    """Logs outlive the run, so they are not in the run's folder."""
+    return xdg_home("XDG_STATE_HOME") / "kvtier" / "log" / instance_name(profile) / "engine.log"
+
+
+def state_dir_of(profile: Path) -> Path:
+    """What the engine keeps from run to run."""
+    return xdg_home("XDG_STATE_HOME") / "kvtier" / "state" / instance_name(profile)

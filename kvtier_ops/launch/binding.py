@@ -1,0 +1,77 @@
+"""Keeps this process, and the engine that it starts, to some NUMA nodes."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+from dataclasses import dataclass
+
+from kvtier_ops.errors import HostError
+from kvtier_ops.host import Host
+from kvtier_ops.plan import Plan
+
+_SET_MEMPOLICY = {"x86_64": 238, "aarch64": 237}  # number of the system call
+_MPOL_BIND = 2  # <linux/mempolicy.h>
+_WORD_BITS = 64
+
+
+@dataclass(frozen=True)
+class Binding:
+    """CPUs to run on, and nodes to take memory from; empty: any. A child inherits both."""
+
+    cpus: tuple[int, ...] = ()
+    memory_nodes: tuple[int, ...] = ()
+
+    def apply(self) -> None:
+        """For this process and those that it starts. Raises HostError."""
+        try:
+            if self.cpus:
+                os.sched_setaffinity(0, self.cpus)
+        except OSError as error:
+            hint = "`taskset -pc $$` shows the CPUs that there are; mend `host.cpu_nodes`"
+            raise HostError(f"cannot run on these CPUs alone: {error.strerror}", hint) from error
+        if self.memory_nodes:
+            _bind_memory(self.memory_nodes)
+
+    def describe(self) -> list[str]:
+        lines = []
+        if self.cpus:
+            lines.append(f"CPUs: {', '.join(map(str, self.cpus))} (`host.cpu_nodes`)")
+        if self.memory_nodes:
+            nodes = ", ".join(map(str, self.memory_nodes))
+            lines.append(f"memory: of NUMA nodes {nodes} alone (`host.memory_nodes`)")
+        return lines
+
+
+def binding_of(plan: Plan) -> Binding:
+    section = plan.profile.host
+    return Binding(_cpus(plan.host, section.cpu_nodes), section.memory_nodes)
+
+
+def _cpus(host: Host, nodes: tuple[int, ...]) -> tuple[int, ...]:
+    """Of these nodes, those that this process may use."""
+    allowed = os.sched_getaffinity(0)
+    named = {cpu for node in host.numa_nodes if node.id in nodes for cpu in node.cpus}
+    return tuple(sorted(named & allowed))
+
+
+def _bind_memory(nodes: tuple[int, ...]) -> None:
+    number = _SET_MEMPOLICY.get(platform.machine())
+    if number is None:
+        raise HostError(
+            f"kvtier cannot bind memory on {platform.machine()}",
+            "set `host.memory_nodes: all`, and start kvtier with numactl",
+        )
+    words = max(nodes) // _WORD_BITS + 1
+    mask = (ctypes.c_uint64 * words)()
+    for node in nodes:
+        mask[node // _WORD_BITS] |= 1 << node % _WORD_BITS
+    libc = ctypes.CDLL(None, use_errno=True)
+    # The kernel takes one bit less than it is told.
+    if libc.syscall(number, _MPOL_BIND, mask, ctypes.c_ulong(words * _WORD_BITS + 1)) != 0:
+        reason = os.strerror(ctypes.get_errno())
+        raise HostError(
+            f"cannot take memory from NUMA nodes {', '.join(map(str, nodes))} alone: {reason}",
+            "set `host.memory_nodes: all`; in a container, allow set_mempolicy (CAP_SYS_NICE)",
+        )

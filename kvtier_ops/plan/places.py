@@ -1,0 +1,77 @@
+"""What of the host's memory the plan may use: all of it, or that of some NUMA nodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from kvtier_ops.errors import BadInput
+from kvtier_ops.host import Host, NumaNode
+from kvtier_ops.plan.question import Question
+from kvtier_ops.units import UNITS
+
+HUGETLB_BYTES = {"2MiB": 2 * UNITS["MiB"], "1GiB": UNITS["GiB"]}
+
+
+@dataclass(frozen=True)
+class Room:
+    """Memory to plan with. `limit` says, in words, what makes it less than the host has."""
+
+    place: str
+    usable_bytes: int
+    limit: str = ""
+    hugepages_free: dict[int, int] = field(default_factory=dict)  # page bytes -> pages
+    is_bound: bool = False  # to `host.memory_nodes`
+
+    def hugepage_bytes(self, hugepages: str) -> int:
+        """Reserved and free, of the size that a profile names; 0 where it names none."""
+        size = HUGETLB_BYTES.get(hugepages, 0)
+        return self.hugepages_free.get(size, 0) * size
+
+
+def host_room(question: Question) -> Room:
+    """Raises BadInput for a NUMA node that the host does not have."""
+    host, asked = question.host, question.profile.host.memory_nodes
+    limit = " (the cgroup's limit)" if host.cgroup_limit_bytes is not None else ""
+    if not asked:
+        free = {size: pool.free for size, pool in host.hugepages.items()}
+        return Room("host memory", host.usable_memory_bytes, limit, free)
+    nodes = _nodes_named(host, asked)
+    available = sum(node_available_bytes(host, node) for node in nodes)
+    usable = min(host.usable_memory_bytes, available)
+    names = ", ".join(str(node.id) for node in nodes)
+    place = f"NUMA node{'s' * (len(nodes) > 1)} {names} (`host.memory_nodes`)"
+    free = {}
+    for node in nodes:
+        for size, pool in node.hugepages.items():
+            free[size] = free.get(size, 0) + pool.free
+    return Room(place, usable, limit if usable < available else "", free, is_bound=True)
+
+
+def _nodes_named(host: Host, ids: tuple[int, ...]) -> tuple[NumaNode, ...]:
+    check_nodes(host, ids, "host.memory_nodes")
+    return tuple(node for node in host.numa_nodes if node.id in ids)
+
+
+def check_nodes(host: Host, ids: tuple[int, ...], name: str) -> None:
+    """Raises BadInput for the profile's field `name`, if a node is not there."""
+    missing = [node for node in ids if host.numa_nodes and node not in host.node_ids]
+    if missing:
+        raise BadInput(
+            f"this host has no NUMA node {missing[0]}",
+            f"its nodes are {', '.join(map(str, host.node_ids))}",
+            field=name,
+        )
+
+
+def node_available_bytes(host: Host, node: NumaNode) -> int:
+    """What can be used of a node without pushing anybody out: the kernel tells it of the whole
+    host only, so every node has its share of that, less the hugepages reserved on it."""
+    if not node.total_bytes:
+        return host.memory_available_bytes // max(1, len(host.numa_nodes))
+    reserved = sum(size * pool.total for size, pool in node.hugepages.items())
+    plain = max(0, node.total_bytes - reserved)
+    all_plain = sum(
+        max(0, each.total_bytes - sum(s * p.total for s, p in each.hugepages.items()))
+        for each in host.numa_nodes
+    )
+    return host.memory_available_bytes * plain // all_plain if all_plain else 0
