@@ -84,6 +84,8 @@ def test_plan_and_model(home: Path) -> None:
     assert "the largest that fits" in large.fix
     (home / "model/tokenizer.json").unlink()
     assert "has no tokenizer" in of(examine(load_profile(home / "small.yaml")), "KVT-D401").current
+    (home / "model/model.safetensors").unlink()
+    assert "holds no weights" in of(examine(load_profile(home / "small.yaml")), "KVT-D401").current
     missing = of(examine(load(home, "model.path=nowhere")), "KVT-D401")
     assert "there is no model" in missing.current
 
