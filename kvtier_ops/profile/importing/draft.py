@@ -122,11 +122,11 @@ def _written(pad: str, name: str, entry: _Entry) -> list[str]:
     why = "".join(c if c.isprintable() else "?" for c in why)[:120]
     if isinstance(entry.value, list):
         items = [f"{pad}  - {quoted(item)}" for item in entry.value]
-        return [f"{pad + name + ':':<34}{why}", *items]
+        return [f"{pad + name + ':':<32}  {why}", *items]
     if isinstance(entry.value, dict):
         items = [f"{pad}  {key}: {quoted(text)}" for key, text in entry.value.items()]
-        return [f"{pad + name + ':':<34}{why}", *items]
-    return [f"{f'{pad}{name}: {flow(entry.value)}':<34}{why}"]
+        return [f"{pad + name + ':':<32}  {why}", *items]
+    return [f"{f'{pad}{name}: {flow(entry.value)}':<32}  {why}"]
 
 
 def flow(value: Value) -> str:

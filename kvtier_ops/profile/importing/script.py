@@ -108,7 +108,8 @@ def _take(script: Script, variables: dict[str, str], words: list[str]) -> None:
         return
     words = [_substitute(script, variables, word) for word in words]
     if any(_HUGEPAGES.search(word) for word in words[1:]):
-        _reserve(script, words)
+        said = words if "=" in " ".join(words) or not script.commands else []
+        _reserve(script, said or script.commands.pop().words)  # `echo N | sudo tee FILE`
         return
     script.commands.append(Command(words, environment))
 
