@@ -96,7 +96,7 @@ def read_model(path: Path, dtype: Dtype, kv_dtype: str = "auto") -> ModelFacts:
     if path.is_dir():
         found = _read_folder(path)
     elif path.is_file() and path.suffix == ".json":
-        found = _find_family(read_config(path))
+        found = _read_config(path)
     elif path.is_file():
         found = _read_gguf(path)
     else:
@@ -130,13 +130,14 @@ def read_model(path: Path, dtype: Dtype, kv_dtype: str = "auto") -> ModelFacts:
 
 
 def _read_folder(folder: Path) -> _Found:
-    config = read_config(folder)
+    stored = measure_weights(folder) if has_weights(folder) else None
+    return replace(_read_config(folder), stored=stored)
+
+
+def _read_config(place: Path) -> _Found:
+    config = read_config(place)
     found = _find_family(config)
-    return replace(
-        found,
-        stored=measure_weights(folder) if has_weights(folder) else None,
-        quantization=quantization_of(config) or quantization_of(found.config),
-    )
+    return replace(found, quantization=quantization_of(config) or quantization_of(found.config))
 
 
 def _find_family(config: Config) -> _Found:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kvtier_ops.plan.question import Question
-from kvtier_ops.plan.rates import Measured, plan_rates
+from kvtier_ops.plan.rates import Measured, kept_once, plan_rates, separate
 from kvtier_ops.plan.types import (
     Answers,
     BreakEven,
@@ -110,13 +110,12 @@ def _wear(question: Question, sizes: Sizes, rates: Rates, load: Load | None) -> 
 
 
 def _drive_bytes(sizes: Sizes) -> int:
-    drives = {
-        (disk.on.device_id, drive.name): drive.size_bytes
-        for disk in sizes.disks
-        for drive in disk.on.drives
-    }
-    known = sum(drives.values())
-    return known or max(1, sum(disk.on.total_bytes for disk in sizes.disks))
+    systems = separate(tuple(disk.on for disk in sizes.disks))
+    known = sum(
+        int(sum(drive.size_bytes for drive in system.drives) * kept_once(system))
+        for system in systems
+    )
+    return known or max(1, sum(system.total_bytes for system in systems))
 
 
 def advise_page_tokens(question: Question) -> tuple[PageAdvice, ...]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kvtier_ops.errors import PlanDoesNotFit
-from kvtier_ops.plan.places import HUGETLB_BYTES, Room, check_nodes, node_available_bytes
+from kvtier_ops.host import HugepagePool
+from kvtier_ops.plan.nodes import NodeLoad, load_of, plan_nodes
+from kvtier_ops.plan.places import HUGETLB_BYTES, Room
 from kvtier_ops.plan.question import BLOCK_BYTES, Question, round_up
 from kvtier_ops.plan.types import HugepageNeed, TierPlan
 from kvtier_ops.units import AUTO, UNITS, Auto, Share, Size, format_bytes
@@ -36,7 +38,7 @@ def plan_arena(question: Question, room: Room, left: int) -> tuple[TierPlan, Are
     amount, hugepages = question.profile.tiers.l2.size, question.profile.tiers.l2.hugepages
     reserved = room.hugepage_bytes(hugepages)
     place = f"hugepages of {hugepages}" if hugepages in HUGETLB_BYTES else room.place
-    share, reason = _share(question, room, left, reserved)
+    share, reason = asked_share(question, room, left)
     if share > left + reserved:
         raise _too_large(room, share, left + reserved, question.page_bytes)
     pages = _pages(question, share)
@@ -50,17 +52,30 @@ def plan_arena(question: Question, room: Room, left: int) -> tuple[TierPlan, Are
             )
         return OFF, ArenaPlan(nodes=nodes)
     taken = arena_bytes(question.page_bytes, question.arena_parts, pages, hugepages)
-    if nodes:
+    load = load_of(question, _part_bytes(question, pages), nodes)
+    if load.too_full is not None:
+        if not isinstance(question.profile.tiers.l2.numa, Auto):
+            raise load.refusal()
+        reason += f"; on any node: NUMA node {load.too_full.id} would not hold its part"
+        load = NodeLoad()
+    elif nodes:
         reason += f"; NUMA nodes {', '.join(map(str, nodes))}, by rank"
-        _check_nodes_hold(question, pages, nodes)
     tier = TierPlan("l2", place, taken, pages, pages * question.page_tokens, reason)
-    needs = _hugepages(question, pages, taken, nodes)
-    return tier, ArenaPlan(max(0, taken - reserved), needs, nodes)
+    needs = _hugepages(question, room, taken, load)
+    return tier, ArenaPlan(max(0, taken - reserved), needs, load.nodes)
 
 
-def _share(question: Question, room: Room, left: int, reserved: int) -> tuple[int, str]:
-    """Bytes that L2 may take, and why."""
+def _part_bytes(question: Question, pages: int) -> int:
+    """Of all slots, one part."""
+    unit = UNIT_BYTES[question.profile.tiers.l2.hugepages]
+    stride = round_up(question.page_bytes // question.arena_parts, BLOCK_BYTES)
+    return round_up(pages * stride, unit)
+
+
+def asked_share(question: Question, room: Room, left: int) -> tuple[int, str]:
+    """Bytes that L2 may take, and why. Only `auto` goes by what is left."""
     amount, hugepages = question.profile.tiers.l2.size, question.profile.tiers.l2.hugepages
+    reserved = room.hugepage_bytes(hugepages)
     if isinstance(amount, Size):
         return amount.bytes, "as the profile says"
     if isinstance(amount, Share):
@@ -94,101 +109,26 @@ def _pages(question: Question, share: int) -> int:
     return low
 
 
-def plan_nodes(question: Question) -> tuple[int, ...]:
-    """The NUMA node of each rank's part of L2; none: any. Raises BadInput."""
-    asked, ranks = question.profile.tiers.l2.numa, question.ranks.here
-    if isinstance(asked, Auto):
-        return () if question.on_cpu else _of_the_gpus(question)
-    if asked and len(asked) != ranks:
-        raise _wrong_count(len(asked), ranks)
-    check_nodes(question.host, asked, "tiers.l2.numa")
-    return asked
-
-
-def _of_the_gpus(question: Question) -> tuple[int, ...]:
-    """Rank r computes on GPU r. None if there is nothing to choose, or one is not known."""
-    host, ranks = question.host, question.ranks.here
-    nodes = [gpu.numa_node for gpu in host.gpus[:ranks]]
-    known = tuple(node for node in nodes if node is not None)
-    bound = question.profile.host.memory_nodes
-    if bound and not set(known) <= set(bound):
-        return ()
-    return known if len(host.numa_nodes) > 1 and len(known) == ranks else ()
-
-
-def _node_parts(question: Question, nodes: tuple[int, ...]) -> dict[int, int]:
-    """How many parts of each slot lie on each node. Ranks that keep the same head share a part:
-    it lies with the first of them."""
-    parts, ranks = question.arena_parts, question.ranks.here
-    counts: dict[int, int] = {}
-    for part in range(parts):
-        node = nodes[part * ranks // parts]
-        counts[node] = counts.get(node, 0) + 1
-    return counts
-
-
-def _part_bytes(question: Question, pages: int) -> int:
-    """Of all slots, one part."""
-    unit = UNIT_BYTES[question.profile.tiers.l2.hugepages]
-    stride = round_up(question.page_bytes // question.arena_parts, BLOCK_BYTES)
-    return round_up(pages * stride, unit)
-
-
-def _check_nodes_hold(question: Question, pages: int, nodes: tuple[int, ...]) -> None:
-    """Raises PlanDoesNotFit if a node has less memory than the parts that are bound to it."""
-    host, hugepages = question.host, question.profile.tiers.l2.hugepages
-    part = _part_bytes(question, pages)
-    size = HUGETLB_BYTES.get(hugepages, 0)
-    for node in host.numa_nodes:
-        parts = _node_parts(question, nodes).get(node.id, 0)
-        pool = node.hugepages.get(size)
-        room = node_available_bytes(host, node) + (pool.free * size if pool else 0)
-        if parts and node.total_bytes and parts * part > room:
-            raise PlanDoesNotFit(
-                f"puts {format_bytes(parts * part)} on NUMA node {node.id}, which has "
-                f"{format_bytes(room)} for it",
-                "spread it: name other nodes in `tiers.l2.numa`, set `none`, or make L2 smaller",
-                field="tiers.l2.numa",
-                id="KVT-P013",
-            )
-
-
 def _hugepages(
-    question: Question, pages: int, taken: int, nodes: tuple[int, ...]
+    question: Question, room: Room, taken: int, load: NodeLoad
 ) -> tuple[HugepageNeed, ...]:
-    """Hugepages to have free, by node; of the whole host where parts may lie anywhere."""
+    """Hugepages to have free, by node; of all nodes together where parts may lie anywhere."""
     size = HUGETLB_BYTES.get(question.profile.tiers.l2.hugepages)
     if size is None:
         return ()
-    host = question.host
-    pool = host.hugepages.get(size)
-    if not nodes:
-        total, free = (pool.total, pool.free) if pool else (0, 0)
-        return (HugepageNeed(None, size, taken // size, total, free),)
-    part = _part_bytes(question, pages)
-    rest = taken - question.arena_parts * part  # the table, on the first part's node
+    if not load.nodes:
+        pool = room.pool(size)
+        node = room.nodes[0] if len(room.nodes) == 1 else None
+        return (HugepageNeed(node, size, taken // size, pool.total, pool.free, room.nodes),)
+    rest = taken - sum(load.bytes_by_node.values())  # the table, on the first part's node
     needs = []
-    for node, count in sorted(_node_parts(question, nodes).items()):
-        extra = rest if node == nodes[0] else 0
-        found = next((each for each in host.numa_nodes if each.id == node), None)
-        has = found.hugepages.get(size) if found else None
-        total, free = (has.total, has.free) if has else (0, 0)
-        needs.append(HugepageNeed(node, size, (count * part + extra) // size, total, free))
+    for node, size_there in sorted(load.bytes_by_node.items()):
+        extra = rest if node == load.nodes[0] else 0
+        found = next((each for each in question.host.numa_nodes if each.id == node), None)
+        pool = found.hugepages.get(size, HugepagePool(0, 0)) if found else HugepagePool(0, 0)
+        pages = (size_there + extra) // size
+        needs.append(HugepageNeed(node, size, pages, pool.total, pool.free))
     return tuple(needs)
-
-
-def _wrong_count(named: int, ranks: int) -> Exception:
-    from kvtier_ops.errors import BadInput
-
-    def counted(count: int, noun: str) -> str:
-        return f"{count} {noun}{'s' * (count != 1)}"
-
-    return BadInput(
-        f"{counted(named, 'node')} for {counted(ranks, 'rank')}: each rank's part of L2 "
-        "lies on one",
-        f"name {ranks}, such as `[{', '.join(['0'] * ranks)}]`, or set `none`",
-        field="tiers.l2.numa",
-    )
 
 
 def _too_large(room: Room, asked: int, left: int, page_bytes: int) -> PlanDoesNotFit:
@@ -200,8 +140,8 @@ def _too_large(room: Room, asked: int, left: int, page_bytes: int) -> PlanDoesNo
     hint = "make the other tiers smaller, or free memory"
     if largest * MIB >= page_bytes:
         hint = f"the largest that fits is `{largest}MiB`"
-    if room.is_bound:
+    if room.nodes:
         hint += "; `host.memory_nodes: all` lets it use the memory of every node"
     return PlanDoesNotFit(
-        what, hint, field="tiers.l2.size", id="KVT-P013" if room.is_bound else "KVT-P203"
+        what, hint, field="tiers.l2.size", id="KVT-P013" if room.nodes else "KVT-P203"
     )

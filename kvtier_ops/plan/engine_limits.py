@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kvtier_ops.model.facts import SERVED
+from kvtier_ops.model.kv_shape import KvKind
 from kvtier_ops.plan.types import Plan, Warning_
 
 ENGINE_LIMITS = "KVT-P1"  # how the ids of these warnings begin
@@ -28,7 +29,17 @@ def find(plan: Plan) -> Iterator[Warning_]:
             "compare the layers in the table with the model's description",
             "model.path",
         )
-    heads = max(group.heads for group in model.kv.groups)
+    heads = min(
+        (g.heads for g in model.kv.groups if g.kind is not KvKind.LATENT and g.heads), default=0
+    )
+    if ranks.total > 1 and any(group.kind is KvKind.LATENT for group in model.kv.groups):
+        yield _forbidden(
+            "KVT-P102",
+            f"every rank keeps the whole latent vector: L1 of {ranks.total} ranks holds as many "
+            "tokens as one rank's; the bundled engine does not do it",
+            "take data parallelism where the engine has it",
+            "engine.tensor_parallel",
+        )
     if heads and ranks.total > heads:
         yield _forbidden(
             "KVT-P102",

@@ -196,6 +196,9 @@ def _place(plan: Plan, memory: MemoryPlan, name: str) -> Reason:
         else f"`engine.gpu_memory_fraction` {plan.profile.engine.gpu_memory_fraction:g} of what is "
         f"free on each of {plan.ranks.here} GPUs"
     )
+    nodes = plan.profile.host.memory_nodes
+    if name == "host memory" and nodes:
+        source += f", of which NUMA nodes {', '.join(map(str, nodes))} have their share"
     if name == "host memory" and host.cgroup_limit_bytes is not None:
         source += (
             f", the cgroup's limit {format_bytes(host.cgroup_limit_bytes)} less "

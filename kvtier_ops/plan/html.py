@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from html import escape
-from pathlib import Path
 
-from kvtier_ops.errors import HostError
-from kvtier_ops.plan.report import model_rows, sourced
+from kvtier_ops.plan.report import model_rows, place_of, sourced
 from kvtier_ops.plan.types import BreakEven, MemoryPlan, Plan
 from kvtier_ops.units import format_bytes, format_decimal
 
@@ -31,24 +26,6 @@ svg { width: 100%; height: auto; } svg text { fill: currentColor; font-size: 12p
 .key { display: inline-block; width: .8em; height: .8em; margin-right: .4em; }
 code { background: var(--soft); padding: 0 .25em; }
 """
-
-
-def write_html(plan: Plan, path: Path) -> None:
-    """Writes the page, whole or not at all. Raises HostError."""
-    try:
-        fd, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(fd, "w", encoding="utf-8") as file:
-                os.fchmod(fd, 0o644)
-                file.write(render_html(plan))
-            os.replace(draft, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(draft)
-            raise
-    except OSError as error:
-        hint = "name a file in a folder that you may write to"
-        raise HostError(f"cannot write `{path}`: {error.strerror}", hint) from error
 
 
 def render_html(plan: Plan) -> str:
@@ -207,7 +184,7 @@ def _needed(number: int, row: BreakEven, top: float, step: float) -> str:
 def _hugepages(plan: Plan) -> str:
     rows = [
         (
-            "any" if need.node is None else str(need.node),
+            place_of(need),
             format_bytes(need.page_bytes),
             f"{need.pages:,}",
             f"{need.reserved:,}",
@@ -215,4 +192,4 @@ def _hugepages(plan: Plan) -> str:
         )
         for need in plan.hugepages
     ]
-    return _table(("NUMA node", "size", "needed", "reserved", "free"), rows, (2, 3, 4))
+    return _table(("where", "size", "needed", "reserved", "free"), rows, (2, 3, 4))

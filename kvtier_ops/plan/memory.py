@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kvtier_ops.errors import PlanDoesNotFit
-from kvtier_ops.plan.arena import ArenaPlan, plan_arena
+from kvtier_ops.plan.arena import ArenaPlan, asked_share, plan_arena
 from kvtier_ops.plan.places import Room, host_room
 from kvtier_ops.plan.question import Question
 from kvtier_ops.plan.types import MemoryItem, MemoryPlan, TierPlan
@@ -110,11 +110,18 @@ def _check_base(memory: MemoryPlan, room: Room) -> None:
     if memory.left_bytes >= 0:
         return
     needed = memory.usable_bytes - memory.left_bytes
+    headroom = sum(item.bytes for item in memory.items if item.name == "headroom")
+    is_reserve = needed - headroom <= memory.usable_bytes and headroom
+    hint = "free memory, take a smaller model, or a smaller `engine.max_step_tokens`"
+    if is_reserve:
+        hint = "leave less to the system, or free memory"
+    elif memory.place == "GPU memory":
+        hint = "more ranks on more GPUs, a smaller model, or a larger `engine.gpu_memory_fraction`"
     raise PlanDoesNotFit(
         f"needs {format_bytes(needed)} before any cache, and {memory.place} has "
         f"{format_bytes(memory.usable_bytes)} to use{room.limit}",
-        "free memory, take a smaller model, or a smaller `engine.max_step_tokens`",
-        field="model.path",
+        hint,
+        field="host.reserve" if is_reserve else "model.path",
         id="KVT-P201",
     )
 
@@ -143,7 +150,7 @@ def _l2_claim(question: Question, room: Room) -> int:
     l2 = question.profile.tiers.l2
     if l2.size is AUTO:
         return 0
-    asked = asked_bytes(l2.size, room.usable_bytes)
+    asked, _ = asked_share(question, room, 0)
     return max(0, asked - room.hugepage_bytes(l2.hugepages))
 
 
@@ -157,7 +164,9 @@ def _plan_l1(question: Question, memory: MemoryPlan, claimed: int) -> TierPlan:
     """L1 out of what `memory` has left; `claimed` of that is L2's."""
     amount, left = question.profile.tiers.l1.size, memory.left_bytes
     if amount is AUTO:
-        share = max(0, min(left // 4, left - claimed)) if question.on_cpu else left
+        if claimed and claimed > left - question.device_page_bytes:
+            raise too_large("tiers.l2.size", claimed, memory, question.page_bytes)
+        share = min(left // 4, left - claimed) if question.on_cpu else left
         part = "a quarter of the" if question.on_cpu else "all"
         reason = f"auto: {part} {format_bytes(left)} that weights and work leave"
     else:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kvtier_ops.errors import BadInput
-from kvtier_ops.host import Host, NumaNode
+from kvtier_ops.host import Host, HugepagePool, NumaNode
 from kvtier_ops.plan.question import Question
 from kvtier_ops.units import UNITS
 
@@ -19,13 +20,16 @@ class Room:
     place: str
     usable_bytes: int
     limit: str = ""
-    hugepages_free: dict[int, int] = field(default_factory=dict)  # page bytes -> pages
-    is_bound: bool = False  # to `host.memory_nodes`
+    hugepages: Mapping[int, HugepagePool] = field(default_factory=dict)  # page bytes -> pool
+    nodes: tuple[int, ...] = ()  # of `host.memory_nodes`; none: all
+
+    def pool(self, page_bytes: int) -> HugepagePool:
+        return self.hugepages.get(page_bytes, HugepagePool(0, 0))
 
     def hugepage_bytes(self, hugepages: str) -> int:
         """Reserved and free, of the size that a profile names; 0 where it names none."""
         size = HUGETLB_BYTES.get(hugepages, 0)
-        return self.hugepages_free.get(size, 0) * size
+        return self.pool(size).free * size
 
 
 def host_room(question: Question) -> Room:
@@ -33,18 +37,23 @@ def host_room(question: Question) -> Room:
     host, asked = question.host, question.profile.host.memory_nodes
     limit = " (the cgroup's limit)" if host.cgroup_limit_bytes is not None else ""
     if not asked:
-        free = {size: pool.free for size, pool in host.hugepages.items()}
-        return Room("host memory", host.usable_memory_bytes, limit, free)
+        return Room("host memory", host.usable_memory_bytes, limit, host.hugepages)
     nodes = _nodes_named(host, asked)
     available = sum(node_available_bytes(host, node) for node in nodes)
     usable = min(host.usable_memory_bytes, available)
     names = ", ".join(str(node.id) for node in nodes)
     place = f"NUMA node{'s' * (len(nodes) > 1)} {names} (`host.memory_nodes`)"
-    free = {}
+    return Room(place, usable, limit if usable < available else "", _pools(nodes), asked)
+
+
+def _pools(nodes: tuple[NumaNode, ...]) -> dict[int, HugepagePool]:
+    """Hugepages of these nodes together."""
+    pools: dict[int, HugepagePool] = {}
     for node in nodes:
         for size, pool in node.hugepages.items():
-            free[size] = free.get(size, 0) + pool.free
-    return Room(place, usable, limit if usable < available else "", free, is_bound=True)
+            before = pools.get(size, HugepagePool(0, 0))
+            pools[size] = HugepagePool(before.total + pool.total, before.free + pool.free)
+    return pools
 
 
 def _nodes_named(host: Host, ids: tuple[int, ...]) -> tuple[NumaNode, ...]:
@@ -54,7 +63,9 @@ def _nodes_named(host: Host, ids: tuple[int, ...]) -> tuple[NumaNode, ...]:
 
 def check_nodes(host: Host, ids: tuple[int, ...], name: str) -> None:
     """Raises BadInput for the profile's field `name`, if a node is not there."""
-    missing = [node for node in ids if host.numa_nodes and node not in host.node_ids]
+    if ids and not host.numa_nodes:
+        raise BadInput("this host tells of no NUMA nodes", "set `all`", field=name)
+    missing = [node for node in ids if node not in host.node_ids]
     if missing:
         raise BadInput(
             f"this host has no NUMA node {missing[0]}",

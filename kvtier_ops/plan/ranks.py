@@ -40,10 +40,12 @@ def plan_ranks(profile: Profile, model: ModelFacts) -> Ranks:
             f"the last is {nodes - 1}",
             field="cluster.node_rank",
         )
+    ranks = Ranks(total, nodes, node_rank)
     for group in model.kv.groups:
         if group.kind is not KvKind.LATENT and group.heads:
             _check_heads(total, group.heads)
-    return Ranks(total, nodes, node_rank)
+            _check_nodes(ranks, group.heads)
+    return ranks
 
 
 def _check_heads(ranks: int, heads: int) -> None:
@@ -54,5 +56,18 @@ def _check_heads(ranks: int, heads: int) -> None:
         raise BadInput(
             f"{ranks} ranks cannot share {heads} kv heads equally",
             f"this model takes {shown} and other multiples of {heads}",
+            field="engine.tensor_parallel",
+        )
+
+
+def _check_nodes(ranks: Ranks, heads: int) -> None:
+    """No kv head is kept by ranks of two nodes beside others of its node."""
+    copies = max(1, ranks.total // heads)
+    if ranks.here % copies and copies % ranks.here:
+        raise BadInput(
+            f"{ranks.here} ranks of a node cannot share {heads} kv heads with other nodes equally: "
+            f"each head is kept by {copies} ranks",
+            f"set `engine.tensor_parallel` to a multiple of {heads * ranks.nodes} or a divisor of "
+            f"{heads}",
             field="engine.tensor_parallel",
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from kvtier_ops.host import DriveKind, FileSystem, Gpu
 from kvtier_ops.model.facts import ModelFacts
-from kvtier_ops.plan.cpus import plan_threads
+from kvtier_ops.plan.cpus import plan_threads, usable_cpus
 from kvtier_ops.plan.places import HUGETLB_BYTES
 from kvtier_ops.plan.question import Question
 from kvtier_ops.plan.types import DiskPlan, Figure, Rates, Source
@@ -56,9 +56,12 @@ def plan_rates(question: Question, disks: tuple[DiskPlan, ...], measured: Measur
     flops_per_token = 2 * model.active_parameters
     attention_flops = 4 * model.query_heads * model.head_dim * model.layers
     read, write = _disk(disks, measured)
+    prefill = _prefill(question, measured)
+    slowdown = attention_flops / flops_per_token if flops_per_token else 0.0
     return Rates(
-        prefill_tokens_per_s=_prefill(question, measured),
-        context_slowdown=attention_flops / flops_per_token if flops_per_token else 0.0,
+        prefill_tokens_per_s=prefill,
+        # What was measured has the contexts in it that it was measured at.
+        context_slowdown=0.0 if prefill.source is Source.MEASURED else slowdown,
         l2_bytes_per_s=_copies(question),
         disk_read_bytes_per_s=read,
         disk_write_bytes_per_s=write,
@@ -75,7 +78,8 @@ def _prefill(question: Question, measured: Measured) -> Figure:
         )
     per_token = 2 * question.model.active_parameters or 1
     if question.on_cpu:
-        cores = question.host.usable_cpus
+        threads, _ = plan_threads(question)
+        cores = min(threads * question.ranks.here, usable_cpus(question.profile, question.host))
         rate = cores * CPU_CORE_FLOPS / per_token
         reason = f"{cores} CPUs of {CPU_CORE_FLOPS / 1e9:.0f} GFLOP/s"
         return Figure(rate, Source.ASSUMED, reason)
@@ -135,9 +139,9 @@ def _disk(disks: tuple[DiskPlan, ...], measured: Measured) -> tuple[Figure | Non
     """Reads and writes of all directories together; None without any."""
     if not disks:
         return None, None
-    systems = {disk.on.device_id: disk.on for disk in disks}
-    classes = [_class_of(system) for system in systems.values()]
-    reason = f"by its kind, {' + '.join(_described(system) for system in systems.values())}"
+    systems = separate(tuple(disk.on for disk in disks))
+    classes = [_class_of(system) for system in systems]
+    reason = f"by its kind, {' + '.join(map(_described, systems))}"
     source = Source.ASSUMED
     read = Figure(sum(each[0] for each in classes), source, reason)
     write = Figure(sum(each[1] for each in classes), source, reason)
@@ -147,20 +151,43 @@ def _disk(disks: tuple[DiskPlan, ...], measured: Measured) -> tuple[Figure | Non
     return read, write
 
 
-def _striped(system: FileSystem) -> int:
-    """Drives that work at the same time for one file."""
-    is_striped = any(layer.startswith(("raid0", "raid10")) for layer in system.layers)
-    return max(1, len(system.drives)) if is_striped else 1
+def separate(systems: tuple[FileSystem, ...]) -> tuple[FileSystem, ...]:
+    """File systems that share no drive: of several on the same drives, the first."""
+    found: list[FileSystem] = []
+    seen: set[str] = set()
+    for system in systems:
+        names = {drive.name for drive in system.drives} or {f"device {system.device_id}"}
+        if not names & seen:
+            found.append(system)
+        seen |= names
+    return tuple(found)
+
+
+def _level(system: FileSystem) -> str:
+    """`raid0`, `raid1`, `raid5`, ...: empty without one."""
+    return next((layer for layer in system.layers if layer.startswith("raid")), "")
+
+
+def kept_once(system: FileSystem) -> float:
+    """The part of its drives' bytes that is not there for the case that one fails."""
+    count = max(1, len(system.drives))
+    spare = {"raid1": count - 1, "raid10": count / 2, "raid4": 1, "raid5": 1, "raid6": 2}
+    return max(1.0, count - spare.get(_level(system), 0)) / count
 
 
 def _class_of(system: FileSystem) -> tuple[float, float]:
+    """A striped file has all of its drives at work, for reads; writes go to the copies as well."""
     read, write = DISK_CLASSES[system.drive_kind]
-    return read * _striped(system), write * _striped(system)
+    if _level(system) not in ("raid0", "raid10"):
+        return read, write
+    count = max(1, len(system.drives))
+    return read * count, write * count * kept_once(system)
 
 
 def _described(system: FileSystem) -> str:
-    count = _striped(system)
-    return f"{count} x {system.drive_kind.value}" if count > 1 else system.drive_kind.value
+    is_striped = _level(system) in ("raid0", "raid10") and len(system.drives) > 1
+    count = f"{len(system.drives)} x " if is_striped else ""
+    return f"{count}{system.drive_kind.value}"
 
 
 def _on(measured: Measured) -> str:

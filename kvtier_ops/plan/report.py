@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator
 
 from kvtier_ops.model.kv_shape import KvKind, KvLayers
-from kvtier_ops.plan.types import Figure, MemoryPlan, Plan, TierPlan, Wear
+from kvtier_ops.plan.types import Figure, HugepageNeed, MemoryPlan, Plan, TierPlan, Wear
 from kvtier_ops.units import UNITS, format_bytes, format_decimal
 
 _BAR_CELLS = 10
@@ -20,7 +20,7 @@ def render_plan(plan: Plan, width: int) -> str:
     parts += [_memory(memory, width) for memory in plan.memories]
     parts += [_conversations(plan), _rates(plan, width)]
     if plan.hugepages:
-        parts.append(_hugepages(plan))
+        parts.append(_hugepages(plan, width))
     if plan.disks:
         parts.append(_disks(plan, width))
     if plan.warnings:
@@ -147,26 +147,34 @@ def sourced(figure: Figure) -> str:
     return f"{figure.source.value}: {figure.reason}"
 
 
-def _hugepages(plan: Plan) -> str:
+def _hugepages(plan: Plan, width: int) -> str:
     lines = ["hugepages"]
     for need in plan.hugepages:
-        where = f"NUMA node {need.node}" if need.node is not None else "any node"
-        lines.append(
-            f"  {where}: {need.pages:,} of {format_bytes(need.page_bytes)} "
+        text = (
+            f"{need.pages:,} of {format_bytes(need.page_bytes)} "
             f"({need.reserved:,} reserved, {need.free:,} free)"
         )
+        lines += wrapped(f"  {place_of(need)}: ", text, width)
     return "\n".join(lines)
+
+
+def place_of(need: HugepageNeed) -> str:
+    if need.node is not None:
+        return f"NUMA node {need.node}"
+    return f"NUMA nodes {', '.join(map(str, need.among))}" if need.among else "any node"
 
 
 def _disks(plan: Plan, width: int) -> str:
     lines = ["disk"]
     for disk in plan.disks:
         layers = " on ".join((disk.on.kind or "?", *disk.on.layers, disk.on.drive_kind.value))
-        lines.append(f"  {disk.path} ({layers})")
-        lines.append(
-            f"    {format_bytes(disk.capacity_bytes)} of {format_bytes(disk.free_bytes)} beyond "
+        lines.append(f"  {disk.path}")
+        lines += wrapped("    ", layers, width)
+        room = (
+            f"{format_bytes(disk.capacity_bytes)} of {format_bytes(disk.free_bytes)} beyond "
             f"the reserve of {plan.profile.tiers.l3.reserve}"
         )
+        lines += wrapped("    ", room, width)
     rates = plan.answers.rates
     for name, figure in (
         ("reads", rates.disk_read_bytes_per_s),

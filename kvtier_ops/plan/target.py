@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from kvtier_ops.errors import BadInput
 from kvtier_ops.plan.arena import arena_bytes
 from kvtier_ops.plan.disk import directory_bytes
+from kvtier_ops.plan.load import WHOLE, as_number
 from kvtier_ops.plan.report import wrapped
 from kvtier_ops.plan.types import MemoryPlan, Plan
 from kvtier_ops.units import UNITS, format_bytes, format_decimal
 
 _PATTERN = re.compile(
-    r"\s*(\d[\d_,]*)\s*(?:users?|conversations?|sessions?)\s*(?:x|\*|of|with)\s*"
-    r"(\d[\d_,]*(?:\.\d+)?)\s*([kKmM]?)(?:i?)\s*(?:tokens?)?"
-    r"(?:\s*,\s*(\d[\d_,]*)\s*(?:active|running|at once|at a time))?\s*"
+    rf"\s*({WHOLE})\s*(?:users?|conversations?|sessions?)\s*(?:x|\*|of|with)\s*"
+    rf"({WHOLE}(?:\.\d{{1,6}})?)\s*([kKmM]?)(?:i?)\s*(?:tokens?)?"
+    rf"(?:\s*,\s*({WHOLE})\s*(?:active|running|at once|at a time))?\s*",
+    re.ASCII,
 )
 _THOUSANDS = {"": 1, "k": 1024, "m": 1 << 20}
 _COUNT_MAX = 1 << 40
@@ -60,19 +63,15 @@ def parse_target(text: str) -> Target:
             f"`{shown}` is not a target",
             'such as `--target "200 users x 32k tokens"`, or `..., 20 active`',
         )
-    users = _count(match[1])
-    tokens = int(float(match[2].replace(",", "").replace("_", "")) * _THOUSANDS[match[3].lower()])
-    active = _count(match[4]) if match[4] else max(1, users // _ACTIVE_SHARE)
+    users = int(as_number(match[1]))
+    tokens = int(as_number(match[2]) * _THOUSANDS[match[3].lower()])
+    active = int(as_number(match[4])) if match[4] else max(1, users // _ACTIVE_SHARE)
     for count, what in ((users, "users"), (tokens, "tokens"), (active, "active users")):
         if not 0 < count < _COUNT_MAX:
             raise BadInput(f"a target has more than 0 {what}, and no astronomic number of them")
     if active > users:
         raise BadInput(f"{active} of {users} users cannot be active", "name fewer active ones")
     return Target(users, tokens, active, bool(match[4]))
-
-
-def _count(text: str) -> int:
-    return int(text.replace(",", "").replace("_", ""))
 
 
 def options(plan: Plan, target: Target) -> tuple[Option, ...]:
@@ -106,7 +105,8 @@ def _option(plan: Plan, name: str, l1_bytes: int, l2_pages: int, l3_pages: int) 
     l2_bytes = (
         arena_bytes(plan.page_bytes, plan.arena_parts, l2_pages, hugepages) if l2_pages else 0
     )
-    l3_bytes = directory_bytes(l3_pages, plan.page_bytes) * bool(l3_pages)
+    count = max(1, len(plan.disks))  # directories, which share L3 equally
+    l3_bytes = count * directory_bytes(-(-l3_pages // count), plan.page_bytes) * bool(l3_pages)
     pays = not l3_bytes or any(row.pays for row in plan.answers.break_even)
     sizes = (l1_bytes, l2_bytes, l3_bytes)
     dollars = sum(
@@ -123,13 +123,13 @@ def _prices(plan: Plan) -> tuple[float, float, float]:
 def _lacks(plan: Plan, l1_bytes: int, l2_bytes: int, l3_bytes: int) -> str:
     """On a CPU, L1 and L2 are of one memory."""
     host, device = _room(plan.memories[-1]), _room(plan.memories[0])
-    sizes = {size: need.free * size for need in plan.hugepages for size in (need.page_bytes,)}
-    host += sum(sizes.values())
+    host += sum(need.free * need.page_bytes for need in plan.hugepages)
     on_host = l2_bytes + (l1_bytes if plan.device == "cpu" else 0)
     needs = [(on_host, host, "host memory")]
     if plan.device != "cpu":
         needs.append((l1_bytes, device, "device memory"))
-    needs.append((l3_bytes, sum(disk.free_bytes for disk in plan.disks), "disk"))
+    free = min((disk.free_bytes for disk in plan.disks), default=0) * len(plan.disks)
+    needs.append((l3_bytes, free, "disk"))
     return ", ".join(
         f"{format_bytes(needed - has)} of {what}" for needed, has, what in needs if needed > has
     )
@@ -139,6 +139,11 @@ def _room(memory: MemoryPlan) -> int:
     """For the cache: what is neither weights nor work nor left to others."""
     taken = sum(item.bytes for item in memory.items if item.name not in ("L1", "L2"))
     return max(0, memory.usable_bytes - taken)
+
+
+def target_as_json(plan: Plan, target: Target) -> dict[str, Any]:
+    """For `--target ... --json`."""
+    return {"target": asdict(target), "options": [asdict(each) for each in options(plan, target)]}
 
 
 def render_target(plan: Plan, target: Target, width: int) -> str:

@@ -47,17 +47,19 @@ def _hugepages(plan: Plan) -> Iterator[Warning_]:
                 "KVT-P012",
                 f"{pool.free:,} hugepages of {format_bytes(page_bytes)} are reserved and free, and "
                 f"this profile uses none: {format_bytes(idle)} of memory are lost to everybody",
-                _use_them(page_bytes),
+                _use_them(page_bytes, plan.profile.tiers.l2.hugepages),
                 "tiers.l2.hugepages",
             )
 
 
-def _use_them(page_bytes: int) -> str:
+def _use_them(page_bytes: int, hugepages: str) -> str:
     file = f"/sys/kernel/mm/hugepages/hugepages-{page_bytes // 1024}kB/nr_hugepages"
     names = {count: name for name, count in HUGETLB_BYTES.items()}
     give_back = f"`echo 0 | sudo tee {file}`"
     if page_bytes not in names:
         return give_back
+    if names[page_bytes] == hugepages:
+        return f"give L2 a size, or give them back: {give_back}"
     return f"set `tiers.l2.hugepages: {names[page_bytes]}`, or give them back: {give_back}"
 
 

@@ -80,6 +80,7 @@ class HugepageNeed:
     pages: int
     reserved: int  # there are, in use or not
     free: int
+    among: tuple[int, ...] = ()  # nodes that it may lie on, where it is on no certain one
 
     @property
     def missing(self) -> int:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator
 
+from kvtier_ops.host import DriveKind
 from kvtier_ops.plan import engine_limits, traps
+from kvtier_ops.plan.cpus import usable_cpus
 from kvtier_ops.plan.types import Plan, Warning_
 from kvtier_ops.units import format_bytes
 
-_LOCAL = ("127.0.0.1", "::1", "localhost")
 _NOT_DISKS = {
-    "tmpfs": "is memory: what lies there counts as memory and is gone after a reboot",
-    "ramfs": "is memory: what lies there counts as memory and is gone after a reboot",
-    "overlay": "is a container's own layer: it is slow and gone with the container",
-    "nfs": "is a network file system: reading may be slower than computing",
-    "nfs4": "is a network file system: reading may be slower than computing",
-    "cifs": "is a network file system: reading may be slower than computing",
+    DriveKind.MEMORY: "is memory: what lies there counts as memory and is gone after a reboot",
+    DriveKind.OVERLAY: "is a container's own layer: it is slow and gone with the container",
+    DriveKind.NETWORK: "is on a network: reading may be slower than computing",
 }
 
 
@@ -35,13 +34,14 @@ def find_warnings(plan: Plan) -> tuple[Warning_, ...]:
 
 
 def _engine(plan: Plan) -> Iterator[Warning_]:
-    busy, cpus = plan.threads * plan.ranks.here, plan.host.usable_cpus
+    busy, cpus = plan.threads * plan.ranks.here, usable_cpus(plan.profile, plan.host)
+    is_auto = not isinstance(plan.profile.engine.threads, int)
     if busy > cpus:
         yield Warning_(
             "KVT-P004",
             f"{busy} threads share {cpus} CPUs: they wait for one another",
-            "set `engine.threads: auto`",
-            "engine.threads",
+            "set a smaller `engine.tensor_parallel`" if is_auto else "set `engine.threads: auto`",
+            "engine.tensor_parallel" if is_auto else "engine.threads",
         )
     if plan.max_context_tokens < plan.model.max_context_tokens and plan.context_reason.startswith(
         "auto: L1"
@@ -88,10 +88,11 @@ def _admission(plan: Plan) -> Iterator[Warning_]:
 
 def _disks(plan: Plan) -> Iterator[Warning_]:
     for disk in plan.disks:
-        if disk.on.kind in _NOT_DISKS:
+        if disk.on.drive_kind in _NOT_DISKS:
             yield Warning_(
                 "KVT-P006",
-                f"`{disk.path}` lies on {disk.on.kind}, which {_NOT_DISKS[disk.on.kind]}",
+                f"`{disk.path}` lies on {disk.on.kind or 'a file system'}, which "
+                f"{_NOT_DISKS[disk.on.drive_kind]}",
                 "name a directory on a local disk in `tiers.l3.directories`",
                 "tiers.l3.directories",
             )
@@ -99,10 +100,19 @@ def _disks(plan: Plan) -> Iterator[Warning_]:
 
 def _server(plan: Plan) -> Iterator[Warning_]:
     host = plan.profile.server.host
-    if host not in _LOCAL and not plan.profile.server.api_keys:
+    if not _is_local(host) and not plan.profile.server.api_keys:
         yield Warning_(
             "KVT-P005",
             f"`server.host` {host} is open to others, and nothing asks who they are",
             "set `server.api_keys`, put a proxy that authenticates in front, or use 127.0.0.1",
             "server.host",
         )
+
+
+def _is_local(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -12,7 +12,7 @@ from ops.builders import GIB, caught, disk, make_host
 
 from kvtier_engine.config import EngineConfig
 from kvtier_ops.errors import BadInput, KvtierError, PlanDoesNotFit
-from kvtier_ops.host import Gpu, Host, HugepagePool
+from kvtier_ops.host import DriveKind, Gpu, Host, HugepagePool
 from kvtier_ops.model.facts import ModelFacts
 from kvtier_ops.model.kv_shape import KvKind, KvLayers, KvShape
 from kvtier_ops.plan import Plan, make_plan
@@ -187,7 +187,7 @@ def test_contradictions(made: Profile, field: str) -> None:
         (profile(server={"host": "0.0.0.0"}), None, "KVT-P005"),
         (
             profile(l3="9GiB"),
-            make_host(directories={DISK: disk(DISK, kind="tmpfs")}),
+            make_host(directories={DISK: disk(DISK, kind="tmpfs", drive_kind=DriveKind.MEMORY)}),
             "KVT-P006",
         ),
     ],

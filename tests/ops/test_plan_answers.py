@@ -51,21 +51,35 @@ def test_sequences_are_of_whole_pages() -> None:
 
 def test_a_disk_pays_where_it_reads_more_than_the_device_computes() -> None:
     """B* = KV bytes of a token x prefill tokens/s, which falls with the context."""
-    measured = Measured(prefill_tokens_per_s=1000.0, disk_read_bytes_per_s=15e6, when="2026-11-28")
-    made = plan(measured=measured)
+    made = plan(measured=Measured(disk_read_bytes_per_s=15e6, when="2026-11-28"))
     short, long = made.answers.break_even
+    rates = made.answers.rates
     slowdown = 4 * 9 * 64 * 30 / (2 * 134_515_008)
-    assert made.answers.rates.context_slowdown == pytest.approx(slowdown)
-    assert short.bytes_per_s == pytest.approx(1000 / (1 + slowdown * 512) * TOKEN)
-    assert long.bytes_per_s == pytest.approx(1000 / (1 + slowdown * 4096) * TOKEN)
+    assert rates.context_slowdown == pytest.approx(slowdown)
+    prefill = rates.prefill_tokens_per_s.value
+    assert prefill == pytest.approx(4 * 64e9 / (2 * 134_515_008))
+    assert short.bytes_per_s == pytest.approx(prefill / (1 + slowdown * 512) * TOKEN)
+    assert long.bytes_per_s == pytest.approx(prefill / (1 + slowdown * 4096) * TOKEN)
     assert (short.pays, long.pays) == (False, True)
-    read = made.answers.rates.disk_read_bytes_per_s
+    read = rates.disk_read_bytes_per_s
     assert read is not None
     assert (read.source, read.reason) == (
         Source.MEASURED,
         "an earlier run of this profile, 2026-11-28",
     )
     assert "KVT-P017" not in ids(made)
+
+
+def test_a_measured_rate_has_its_contexts_in_it() -> None:
+    made = plan(measured=Measured(prefill_tokens_per_s=900.0))
+    assert made.answers.rates.prefill_tokens_per_s.source is Source.MEASURED
+    assert {round(row.bytes_per_s) for row in made.answers.break_even} == {900 * TOKEN}
+
+
+def test_threads_that_compute() -> None:
+    """One thread of a rank computes at a quarter of the rate of four."""
+    one = plan(engine={"threads": 1}).answers.rates.prefill_tokens_per_s
+    assert one.value == pytest.approx(64e9 / (2 * 134_515_008))
 
 
 def test_a_disk_that_never_pays_has_a_warning() -> None:
@@ -91,6 +105,44 @@ def test_what_was_not_measured_goes_by_its_kind_and_says_so(
     figure = plan(found).answers.rates.disk_read_bytes_per_s
     assert figure is not None
     assert (figure.value, figure.source) == (read, Source.ASSUMED)
+
+
+@pytest.mark.parametrize(
+    ("level", "read", "write", "drives_bytes"),
+    [
+        ("raid0", 20e9, 8e9, 4e12),
+        ("raid10", 20e9, 4e9, 2e12),
+        ("raid1", 5e9, 2e9, 1e12),
+        ("raid5", 5e9, 2e9, 3e12),
+        ("raid6", 5e9, 2e9, 2e12),
+    ],
+)
+def test_drives_that_keep_copies(
+    level: str, read: float, write: float, drives_bytes: float
+) -> None:
+    answers = plan(on(DriveKind.NVME, count=4, layers=(level,))).answers
+    assert answers.rates.disk_read_bytes_per_s is not None
+    assert answers.rates.disk_write_bytes_per_s is not None
+    assert answers.wear is not None
+    assert answers.rates.disk_read_bytes_per_s.value == read
+    assert answers.rates.disk_write_bytes_per_s.value == write
+    assert answers.wear.drive_bytes == drives_bytes
+
+
+def test_two_file_systems_on_one_drive_read_no_faster() -> None:
+    paths = [Path("/disk/a"), Path("/disk/b")]
+    drive = (Drive("d0", DriveKind.NVME, 1000 * 10**9),)
+    host = make_host(
+        directories={
+            path: disk(path, device_id=n, drive_kind=DriveKind.NVME, drives=drive)
+            for n, path in enumerate(paths)
+        }
+    )
+    answers = make_plan(profile(l3="50GiB", directories=[*map(str, paths)]), host, MODEL).answers
+    assert answers.rates.disk_read_bytes_per_s is not None
+    assert answers.rates.disk_read_bytes_per_s.value == 5e9
+    assert answers.wear is not None
+    assert answers.wear.drive_bytes == 10**12
 
 
 def test_two_directories_on_one_drive_read_no_faster() -> None:
