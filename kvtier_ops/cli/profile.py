@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from kvtier_ops.cli.options import AsJson, Overrides, ProfilePath
+from kvtier_ops.cli.profile_import import import_profile
 from kvtier_ops.cli.profile_init import init_profile
 from kvtier_ops.errors import ExitCode
 from kvtier_ops.plan.resolve import resolve
@@ -21,6 +22,7 @@ from kvtier_ops.terminal import Terminal
 
 app = typer.Typer(help="Write, check, show and compare profiles.", no_args_is_help=True)
 app.command("init")(init_profile)
+app.command("import")(import_profile)
 
 
 @app.command("validate")

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from kvtier_ops.model import states
-from kvtier_ops.model.config_json import COUNT_MAX, Config, Default, layer_count
+from kvtier_ops.model import quirks, states
+from kvtier_ops.model.config_json import Default
 from kvtier_ops.model.families import Family, Names, Weights
 from kvtier_ops.model.kv_shape import KvKind
 from kvtier_ops.model.layers import (
@@ -26,93 +26,8 @@ from kvtier_ops.model.layers import (
     windowed_from_layer,
 )
 
-
-def _four_times(config: Config) -> int:
-    return 4 * config.count("hidden_size")
-
-
-def _falcon_kv_heads(config: Config) -> int:
-    heads = config.count("num_attention_heads")
-    if config.flag("new_decoder_architecture"):
-        return config.count("num_key_value_heads", heads)
-    return 1 if config.flag("multi_query", True) else heads
-
-
-def _falcon_norms(config: Config) -> int:
-    if config.flag("new_decoder_architecture"):
-        return config.count("num_ln_in_parallel_attn", 2)
-    return 1 if config.flag("parallel_attn", True) else 2
-
-
-def _bigcode_kv_heads(config: Config) -> int:
-    return 1 if config.flag("multi_query", True) else config.count("num_attention_heads")
-
-
-def _mpt_kv_heads(config: Config) -> int:
-    heads = config.count("num_attention_heads")
-    if not config.has("attn_config"):
-        return heads
-    return config.inner("attn_config").count("kv_n_heads", heads)
-
-
-def _mpt_ffn(config: Config) -> int:
-    return config.count("expansion_ratio", 4) * config.count("hidden_size")
-
-
-def _chatglm_kv_heads(config: Config) -> int:
-    heads = config.count("num_attention_heads")
-    grouped = config.flag("multi_query_attention")
-    return config.count("num_key_value_heads", heads) if grouped else heads
-
-
-def _lfm2_ffn(config: Config) -> int:
-    size = config.count("intermediate_size")
-    if not config.flag("block_auto_adjust_ff_dim", True):
-        return size
-    unit = config.count("block_multiple_of", 256)
-    return -(-(2 * size // 3) // unit) * unit
-
-
-def _gemma3n_ffn(config: Config) -> int:
-    """A list in its files: layers could differ. The widest; published models have one width."""
-    if isinstance(config.value("intermediate_size"), list):
-        widths = config.items("intermediate_size", int, layer_count(config))
-        if not 0 < min(widths) <= max(widths) <= COUNT_MAX:
-            raise config.wrong("intermediate_size", "has a width that no layer can have")
-        return max(widths)
-    return config.count("intermediate_size")
-
-
-def _gemma3n_extra(config: Config) -> int:
-    """Streams that run beside the residual one (AltUp), low-rank paths around every layer
-    (LAuReL), and an embedding of its own for each layer."""
-    hidden, layers = config.count("hidden_size"), layer_count(config)
-    streams, rank = config.count("altup_num_inputs", 4), config.count("laurel_rank", 64)
-    narrow = config.count("hidden_size_per_layer_input", 256)
-    rows = config.count("vocab_size_per_layer_input", 262_144)
-    altup = streams * streams * (1 + streams) + streams * hidden + 2 * hidden
-    layer = altup + 2 * rank * hidden + hidden + 2 * narrow * hidden + hidden
-    beside = 2 * (streams - 1) * hidden * hidden
-    dim = config.count("head_dim")
-    not_there = 2 * hidden * config.count("num_key_value_heads") * dim + dim  # of layers that share
-    shared = config.number("num_kv_shared_layers") * not_there
-    return layers * layer + layers * narrow * (rows + hidden) + narrow + beside - shared
-
-
-def _position_rows(config: Config) -> int:
-    return config.count("max_position_embeddings") * config.count("hidden_size")
-
-
-def _opt_position_rows(config: Config) -> int:
-    return (config.count("max_position_embeddings") + 2) * config.count("hidden_size")
-
-
-def _embedding_norm(config: Config) -> int:
-    return 2 * config.count("hidden_size")
-
-
 _TIED: Mapping[str, Default] = {"tie_word_embeddings": True}
-_WIDE: Mapping[str, Default] = {"intermediate_size": _four_times}
+_WIDE: Mapping[str, Default] = {"intermediate_size": quirks.four_times}
 _LLAMA = Weights(qkv_bias="attention_bias", out_bias="attention_bias", mlp_bias="mlp_bias")
 _GPT2 = Weights(norm_bias=True, qkv_bias=True, out_bias=True, mlp_bias=True, gated=False)
 _ATTENTION_BIAS = Weights(qkv_bias="attention_bias", out_bias="attention_bias")
@@ -169,8 +84,8 @@ _GEMMA3N = Family(
         "vocab_size": 262_400,
         "max_position_embeddings": 32_768,
     },
-    ffn=_gemma3n_ffn,
-    weights=replace(_ATTENTION_BIAS, norms=4, qk_norm="head", extra=_gemma3n_extra),
+    ffn=quirks.gemma3n_ffn,
+    weights=replace(_ATTENTION_BIAS, norms=4, qk_norm="head", extra=quirks.gemma3n_extra),
 )
 _PHIMOE = Family(
     windowed,
@@ -187,7 +102,8 @@ _GLM4_MOE = Family(
     )
 )
 _CHATGLM = Family(
-    kv_heads=_chatglm_kv_heads,
+    names={"vocab_size": ("padded_vocab_size",)},
+    kv_heads=quirks.chatglm_kv_heads,
     weights=Weights(
         qkv_bias="add_qkv_bias", out_bias="add_bias_linear", mlp_bias="add_bias_linear"
     ),
@@ -198,9 +114,9 @@ _COHERE = Family(
 )
 _FALCON = Family(
     defaults={**_TIED, **_WIDE, "max_position_embeddings": 2048},
-    kv_heads=_falcon_kv_heads,
+    kv_heads=quirks.falcon_kv_heads,
     weights=Weights(
-        norms=_falcon_norms,
+        norms=quirks.falcon_norms,
         norm_bias=True,
         qkv_bias="bias",
         out_bias="bias",
@@ -240,7 +156,7 @@ _MINIMAX = Family(listed_as_numbers, state=states.lightning)
 FAMILIES: Mapping[str, Family] = {
     "BloomForCausalLM": Family(
         defaults={**_TIED, **_WIDE, "max_position_embeddings": 2048},
-        weights=replace(_GPT2, extra=_embedding_norm),
+        weights=replace(_GPT2, extra=quirks.embedding_norm),
     ),
     "ChatGLMForConditionalGeneration": _CHATGLM,
     "ChatGLMModel": _CHATGLM,
@@ -256,12 +172,12 @@ FAMILIES: Mapping[str, Family] = {
     "DeepseekV3ForCausalLM": _DEEPSEEK3,
     "FalconForCausalLM": _FALCON,
     "GPT2LMHeadModel": Family(
-        defaults={**_TIED, **_WIDE}, weights=replace(_GPT2, extra=_position_rows)
+        defaults={**_TIED, **_WIDE}, weights=replace(_GPT2, extra=quirks.position_rows)
     ),
     "GPTBigCodeForCausalLM": Family(
         defaults={**_TIED, **_WIDE},
-        kv_heads=_bigcode_kv_heads,
-        weights=replace(_GPT2, extra=_position_rows),
+        kv_heads=quirks.bigcode_kv_heads,
+        weights=replace(_GPT2, extra=quirks.position_rows),
     ),
     "GPTNeoXForCausalLM": Family(
         defaults={**_WIDE, "attention_bias": True},
@@ -300,15 +216,15 @@ FAMILIES: Mapping[str, Family] = {
         names={"intermediate_size": ("block_ff_dim",)},
         defaults=_TIED,
         state=states.short_convolution,
-        ffn=_lfm2_ffn,
+        ffn=quirks.lfm2_ffn,
         weights=Weights(qk_norm="head"),
     ),
     "Llama4ForCausalLM": _LLAMA4,
     "LlamaForCausalLM": Family(weights=_LLAMA),
     "MPTForCausalLM": Family(
         defaults=_TIED,
-        kv_heads=_mpt_kv_heads,
-        ffn=_mpt_ffn,
+        kv_heads=quirks.mpt_kv_heads,
+        ffn=quirks.mpt_ffn,
         weights=Weights(gated=False),
     ),
     "MiniMaxForCausalLM": _MINIMAX,
@@ -320,12 +236,14 @@ FAMILIES: Mapping[str, Family] = {
     "MixtralForCausalLM": Family(windowed),
     "MptForCausalLM": Family(
         defaults=_TIED,
-        kv_heads=_mpt_kv_heads,
-        ffn=_mpt_ffn,
+        kv_heads=quirks.mpt_kv_heads,
+        ffn=quirks.mpt_ffn,
         weights=Weights(gated=False),
     ),
     "NemotronHForCausalLM": _NEMOTRON_H,
-    "OPTForCausalLM": Family(defaults=_TIED, weights=replace(_GPT2, extra=_opt_position_rows)),
+    "OPTForCausalLM": Family(
+        defaults=_TIED, weights=replace(_GPT2, extra=quirks.opt_position_rows)
+    ),
     "Olmo2ForCausalLM": Family(weights=replace(_ATTENTION_BIAS, qk_norm="all")),
     "Olmo3ForCausalLM": Family(
         full_every("sliding_window_pattern", 4),

@@ -131,27 +131,35 @@ def read_model(path: Path, dtype: Dtype, kv_dtype: str = "auto") -> ModelFacts:
 
 def _read_folder(folder: Path) -> _Found:
     config = read_config(folder)
+    found = _find_family(config)
     return replace(
-        _find_family(config),
+        found,
         stored=measure_weights(folder) if has_weights(folder) else None,
-        quantization=quantization_of(config),
+        quantization=quantization_of(config) or quantization_of(found.config),
     )
 
 
 def _find_family(config: Config) -> _Found:
-    """By the name of the architecture, else by that of the language model inside, else a guess."""
+    """By the name of the architecture, else by that of the language model inside, else a guess.
+
+    Where there is a language model inside, it is read there.
+    """
     named = architecture_of(config)
-    if named in FAMILIES:
-        return _known(config, named, named)
     for inner in _INNER_CONFIGS:
-        if not isinstance(config.values.get(inner), dict):
-            continue
-        part = config.inner(inner)
-        kind = part.values.get("model_type")
-        if isinstance(kind, str) and kind in TEXT_MODELS:
-            return replace(_known(part, named, TEXT_MODELS[kind]), is_part=True)
-        return replace(_guessed(part, named), is_part=True)
-    return _guessed(config, named)
+        if isinstance(config.values.get(inner), dict):
+            part = config.inner(inner)
+            key = next((key for key in _inner_keys(part, named) if key in FAMILIES), None)
+            found = _known(part, named, key) if key else _guessed(part, named)
+            return replace(found, is_part=True)
+    return _known(config, named, named) if named in FAMILIES else _guessed(config, named)
+
+
+def _inner_keys(part: Config, named: str) -> tuple[str, ...]:
+    """What may name the architecture of the language model inside, best first."""
+    kind, own = part.values.get("model_type"), part.values.get("architectures")
+    by_kind = TEXT_MODELS.get(kind, "") if isinstance(kind, str) else ""
+    by_name = own[0] if isinstance(own, list) and own and isinstance(own[0], str) else ""
+    return by_kind, by_name, named
 
 
 def _known(config: Config, named: str, key: str) -> _Found:

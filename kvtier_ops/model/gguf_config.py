@@ -73,6 +73,11 @@ _FIELDS: Mapping[str, str] = {
     "q_lora_rank": "attention.q_lora_rank",
     "decoder_sparse_step": "interleave_moe_layer_step",
 }
+_LATENT_FIELDS: Mapping[str, str] = {
+    "qk_rope_head_dim": "rope.dimension_count",
+    "qk_nope_head_dim": "attention.key_length",
+    "v_head_dim": "attention.value_length",
+}
 
 
 def read_gguf_config(path: Path, header: GgufHeader) -> tuple[str, Config]:
@@ -90,6 +95,7 @@ def read_gguf_config(path: Path, header: GgufHeader) -> tuple[str, Config]:
     spelled = {ours: f"{name}.{theirs}" for ours, theirs in _FIELDS.items()}
     values: dict[str, Any] = {ours: header.metadata.get(theirs) for ours, theirs in spelled.items()}
     _fill(values, header, name)
+    spelled |= {ours: f"{name}.{theirs}" for ours, theirs in _LATENT_FIELDS.items()}
     architecture = _ARCHITECTURES.get(name, name)
     if architecture == "LlamaForCausalLM" and values["num_experts"]:
         architecture = "MixtralForCausalLM"
@@ -102,6 +108,9 @@ def _fill(values: dict[str, Any], header: GgufHeader, name: str) -> None:
     hidden = values["hidden_size"]
     if values["vocab_size"] is None and embedding and isinstance(hidden, int):
         values["vocab_size"] = embedding.elements // max(1, hidden)
+    widths = header.by_layer.get(f"{name}.feed_forward_length")  # Gemma 3n: all the same
+    if values["intermediate_size"] is None and widths:
+        values["intermediate_size"] = max(widths)
     if values["sliding_window"] is None:
         values["sliding_window"] = header.metadata.get(f"{name}.attention.chunk_size")
     if values["kv_lora_rank"] is None:

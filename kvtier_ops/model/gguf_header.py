@@ -20,6 +20,8 @@ _FIXED = {  # value type -> struct format
     6: "<f", 7: "?", 10: "<Q", 11: "<q", 12: "<d",
 }  # fmt: skip
 _STRING, _ARRAY = 8, 9
+_INTEGERS = (4, 5, 10, 11)  # of 32 and 64 bits, without and with a sign
+_LAYERS_MAX = 10_000
 _ENTRIES_MAX = 1_000_000
 _ITEMS_MAX = 100_000_000
 _ARRAY_DEPTH_MAX = 4
@@ -39,9 +41,13 @@ class Tensor:
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """`metadata` leaves arrays out. `end`: where the header ends, in bytes."""
+    """`metadata` leaves arrays out; those of a number a layer are in `by_layer`.
+
+    `end`: where the header ends, in bytes.
+    """
 
     metadata: dict[str, Value] = field(default_factory=dict)
+    by_layer: dict[str, tuple[int, ...]] = field(default_factory=dict)
     tensors: dict[str, Tensor] = field(default_factory=dict)
     end: int = 0
 
@@ -92,14 +98,17 @@ class _Cursor:
                 "download a newer file of the model",
             )
         tensor_count, entry_count = self.count(_ENTRIES_MAX), self.count(_ENTRIES_MAX)
-        metadata = {}
+        metadata: dict[str, Value] = {}
+        by_layer: dict[str, tuple[int, ...]] = {}
         for _ in range(entry_count):
             name = self.text()
             value = self.value(int(self.fixed("<I")))
-            if value is not None:
+            if isinstance(value, tuple):
+                by_layer[name] = value
+            elif value is not None:
                 metadata[name] = value
         tensors = dict(self.tensor() for _ in range(tensor_count))
-        return GgufHeader(metadata, tensors, self.at)
+        return GgufHeader(metadata, by_layer, tensors, self.at)
 
     def fixed(self, layout: str) -> int | float | bool:
         value: int | float | bool = struct.unpack_from(layout, self.view, self.at)[0]
@@ -118,14 +127,18 @@ class _Cursor:
         self.at += length
         return raw.decode()
 
-    def value(self, kind: int) -> Value | None:
-        """The value, or None for an array, which is skipped."""
+    def value(self, kind: int) -> Value | tuple[int, ...] | None:
+        """The value; None for an array that is not of a number a layer, which is skipped."""
         if kind == _STRING:
             return self.text()
-        if kind == _ARRAY:
-            self.skip_array()
+        if kind != _ARRAY:
+            return self.fixed(_layout(kind))
+        begin = self.at
+        self.skip_array()
+        of, length = struct.unpack_from("<IQ", self.view, begin)
+        if of not in _INTEGERS or length > _LAYERS_MAX:
             return None
-        return self.fixed(_layout(kind))
+        return struct.unpack_from(f"<{length}{_layout(of)[-1]}", self.view, begin + 12)
 
     def skip_array(self, depth: int = 0) -> None:
         kind, length = int(self.fixed("<I")), self.count(_ITEMS_MAX)

@@ -7,11 +7,12 @@ as it was (embedding, head, norms, routers) is counted in the dtype that the mod
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kvtier_ops.model.config_json import Config
 from kvtier_ops.model.parameters import Parameters
 
+_NOT_CONVERTED = ("ignore", "modules_to_not_convert", "llm_int8_skip_modules")
 _MILLIBITS = 1000  # sizes with their scales are not whole bits
 
 
@@ -41,6 +42,17 @@ def quantization_of(config: Config) -> Quantization | None:
     if not config.has("quantization_config"):
         return None
     inner = config.inner("quantization_config")
+    found = _by_method(inner)
+    return replace(found, experts_only=True) if _leaves_attention(inner) else found
+
+
+def _leaves_attention(config: Config) -> bool:
+    """True if only experts are quantized: what is left as it was includes attention."""
+    lists = (config.values.get(name) for name in _NOT_CONVERTED)
+    return any("attn" in str(item) for each in lists if isinstance(each, list) for item in each)
+
+
+def _by_method(inner: Config) -> Quantization:
     method = inner.text("quant_method") if inner.has("quant_method") else ""
     if method in _FIXED:
         return _FIXED[method]

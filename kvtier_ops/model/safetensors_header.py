@@ -35,7 +35,10 @@ def measure_weights(folder: Path) -> StoredWeights:
     Raises ModelError naming the file that is missing, cut off or damaged.
     """
     parts = [_measure(path) for path in shards(folder)]
-    return StoredWeights(sum(part.elements for part in parts), sum(part.bytes for part in parts))
+    elements = sum(part.elements for part in parts)
+    if elements == 0:
+        raise ModelError(f"`{folder}` holds files of weights with nothing in them", _AGAIN)
+    return StoredWeights(elements, sum(part.bytes for part in parts))
 
 
 def shards(folder: Path) -> list[Path]:
@@ -61,7 +64,7 @@ def _index(path: Path) -> list[str]:
         names = sorted(set(json.loads(path.read_bytes())["weight_map"].values()))
         if not all(isinstance(name, str) and Path(name).name == name for name in names):
             raise ValueError
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"`{path}` is not an index of safetensors files", _AGAIN) from error
     return names
 
@@ -70,17 +73,23 @@ def _measure(path: Path) -> StoredWeights:
     try:
         header, begin = _header(path)
         tensors = [entry for name, entry in header.items() if name != "__metadata__"]
-        data = max((entry["data_offsets"][1] for entry in tensors), default=0)
-        elements = sum(int(math.prod(entry["shape"])) for entry in tensors)
+        data = max((_whole(entry["data_offsets"][1]) for entry in tensors), default=0)
+        elements = sum(math.prod(map(_whole, entry["shape"])) for entry in tensors)
         size, end = path.stat().st_size, begin + data
     except OSError as error:
         raise ModelError(f"`{path}` cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except (LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"`{path}` is damaged: its header makes no sense", _AGAIN) from error
     if size < end:
         what = f"`{path}` is cut off: {size:,} bytes are there, its header says {end:,}"
         raise ModelError(what, _AGAIN)
     return StoredWeights(elements, data)
+
+
+def _whole(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"not a whole number: {value!r:.40}")
+    return value
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:

@@ -82,7 +82,7 @@ def disk(
 
 
 def write_gguf(path: Path, metadata: dict[str, Any], tensors: dict[str, list[int]]) -> Path:
-    """A GGUF v3 header; arrays are lists of text."""
+    """A GGUF v3 header; arrays are lists of text or of numbers."""
 
     def text(value: str) -> bytes:
         raw = value.encode()
@@ -93,6 +93,8 @@ def write_gguf(path: Path, metadata: dict[str, Any], tensors: dict[str, list[int
         out += text(name)
         if isinstance(value, str):
             out += struct.pack("<I", 8) + text(value)
+        elif isinstance(value, list) and value and isinstance(value[0], int):
+            out += struct.pack(f"<IIQ{len(value)}I", 9, 4, len(value), *value)
         elif isinstance(value, list):
             out += struct.pack("<IIQ", 9, 8, len(value)) + b"".join(map(text, value))
         elif isinstance(value, float):

@@ -27,6 +27,8 @@ _SMALL: Mapping[str, int] = {
     "n_routed_experts": 4,
     "num_experts_per_tok": 2,
     "max_position_embeddings": 512,
+    "q_lora_rank": 16,
+    "first_k_dense_replace": 1,
 }
 # Those that transformers does not have under their own names.
 _MODEL_TYPES = {"chatglm": "glm", "kimi_k2": "deepseek_v3", "minimax_text_01": "minimax"}
@@ -57,7 +59,7 @@ def small(name: str, **changes: Any) -> dict[str, Any]:
     config = config_of(name)
     config.pop("quantization_config", None)
     text = text_of(config)
-    text.update({field: value for field, value in _SMALL.items() if field in text})
+    text.update({field: value for field, value in _SMALL.items() if text.get(field)})
     text.update(changes)
     return config
 

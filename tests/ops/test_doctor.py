@@ -84,6 +84,8 @@ def test_plan_and_model(home: Path) -> None:
     assert "the largest that fits" in large.fix
     (home / "model/tokenizer.json").unlink()
     assert "has no tokenizer" in of(examine(load_profile(home / "small.yaml")), "KVT-D401").current
+    (home / "model/model.safetensors").unlink()
+    assert "holds no weights" in of(examine(load_profile(home / "small.yaml")), "KVT-D401").current
     missing = of(examine(load(home, "model.path=nowhere")), "KVT-D401")
     assert "there is no model" in missing.current
 
@@ -97,7 +99,7 @@ def test_a_model_without_weights_can_be_planned_for_not_launched(home: Path) -> 
 
 
 def test_warnings_of_the_plan_are_findings_of_the_same_id(home: Path) -> None:
-    findings = examine(load(home, "tiers.l2.size=2MiB", "tiers.kv_dtype=float8"))
+    findings = examine(load(home, "tiers.l1.size=6MiB", "tiers.kv_dtype=float8"))
     harmless, forbidding = of(findings, "KVT-P001"), of(findings, "KVT-P104")
     assert (harmless.ok, harmless.severity) == (False, Severity.WARNING)
     assert harmless.what == "plan, `tiers.l2.size`"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ops.builders import caught, make_model, write_gguf, write_safetensors
+from ops.builders import LLAMA_CONFIG, caught, make_model, write_gguf, write_safetensors
 
 from kvtier_ops.errors import ModelError
 from kvtier_ops.model.facts import read_model
@@ -61,11 +61,25 @@ def test_gguf(home: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"architectures": ["MambaForCausalLM"]}, "a MambaForCausalLM, which kvtier does not"),
+        ({"architectures": ["MambaForCausalLM"]}, "MambaForCausalLM, which kvtier does not know"),
+        ({"architectures": [3]}, "does not name its `architectures`"),
         ({"architectures": None}, "does not name its `architectures`"),
         ({"num_hidden_layers": None}, "`num_hidden_layers` is missing"),
         ({"hidden_size": "x"}, "`hidden_size` is not a whole number"),
         ({"num_hidden_layers": -1}, "not a whole number above 0"),
+        ({"num_hidden_layers": 0}, "`num_hidden_layers` is 0"),
+        ({"num_hidden_layers": 10_001}, "`num_hidden_layers` is larger than any model has"),
+        ({"vocab_size": 1 << 40}, "`vocab_size` is larger than any model has"),
+        ({"vocab_size": 2.0}, "`vocab_size` is not a whole number"),
+        ({"num_attention_heads": [4]}, "`num_attention_heads` is not a whole number"),
+        ({"num_attention_heads": 3, "num_key_value_heads": 2}, "no multiple of the 2 kv heads"),
+        ({"num_attention_heads": 3, "num_key_value_heads": 3}, "no multiple of 3 heads"),
+        ({"layer_types": ["full_attention"]}, "`layer_types` has 1 entries for 2 layers"),
+        ({"layer_types": "full_attention"}, "`layer_types` is not a list of text"),
+        ({"layer_types": ["full_attention", "x"]}, "names a layer that kvtier does not know: x"),
+        ({"layer_types": ["mamba", "attention"]}, "layers with a state, which this family has not"),
+        ({"layer_types": ["full_attention", "sliding_attention"]}, "`sliding_window` is missing"),
+        ({"quantization_config": "awq"}, "`quantization_config` is not an object"),
     ],
 )
 def test_wrong_configs(home: Path, changes: dict[str, object], said: str) -> None:
@@ -81,14 +95,103 @@ def test_missing_and_damaged_files(home: Path) -> None:
     write_safetensors(folder / "model.safetensors", {"a": [20]}, data_bytes=10)
     with pytest.raises(ModelError, match="is cut off"):
         read_model(folder, "bfloat16")
+    for shape in ([-1], ["x"], [1.5], [True], 3, None):
+        write_safetensors(folder / "model.safetensors", {"a": [1]})
+        _change_shape(folder / "model.safetensors", shape)
+        with pytest.raises(ModelError, match="is damaged"):
+            read_model(folder, "bfloat16")
     (folder / "model.safetensors").write_bytes(b"\xff" * 64)
     with pytest.raises(ModelError, match="is damaged"):
         read_model(folder, "bfloat16")
-    (folder / "model.safetensors").unlink()
-    with pytest.raises(ModelError, match="holds no weights"):
+    write_safetensors(folder / "model.safetensors", {})
+    with pytest.raises(ModelError, match="with nothing in them"):
         read_model(folder, "bfloat16")
-    (folder / "config.json").write_text("{")
-    with pytest.raises(ModelError, match="is not JSON"):
+    (folder / "model.safetensors").unlink()
+    for text, said in (("{", "is not JSON"), ("[" * 200_000, "is not JSON"), ("3", "no.* object")):
+        (folder / "config.json").write_text(text)
+        with pytest.raises(ModelError, match=said):
+            read_model(folder, "bfloat16")
+
+
+def _change_shape(path: Path, shape: object) -> None:
+    text = path.read_bytes()[8:-2].replace(b"[1]", json.dumps(shape).encode())
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(2))
+
+
+def test_without_weights_the_config_is_counted(home: Path) -> None:
+    folder = make_model(home / "m")
+    (folder / "model.safetensors").unlink()
+    facts = read_model(folder, "bfloat16")
+    layer = 64 * (64 + 2 * 32) + 64 * 64 + 3 * 64 * 128 + 2 * 64
+    assert facts.parameters == 2 * 256 * 64 + 2 * layer + 64
+    assert (facts.parameters_from, facts.weight_bytes) == ("config", 2 * facts.parameters)
+    assert facts.weights_reason == (
+        f"{facts.parameters:,} parameters as bfloat16, from config.json alone"
+    )
+    assert facts.is_served
+
+
+def test_tied_embeddings_are_counted_once(home: Path) -> None:
+    folder = make_model(home / "m", tie_word_embeddings=True)
+    (folder / "model.safetensors").unlink()
+    tied = read_model(folder, "bfloat16").parameters
+    make_model(folder)
+    (folder / "model.safetensors").unlink()
+    assert read_model(folder, "bfloat16").parameters == tied + 256 * 64
+
+
+def test_headers_win_over_the_config(home: Path) -> None:
+    facts = read_model(make_model(home / "m"), "bfloat16")
+    assert (facts.parameters, facts.parameters_from) == (1000, "weights")
+    assert facts.weights_reason == "1,000 parameters as bfloat16"
+
+
+def test_names_that_are_not_known_are_guessed_where_fields_tell(home: Path) -> None:
+    facts = read_model(make_model(home / "m", architectures=["NewForCausalLM"]), "bfloat16")
+    assert facts.is_guess
+    assert not facts.is_served
+    assert facts.kv.groups == (KvLayers(KvKind.FULL, 2, 2, 16, 16),)
+    assert facts.architecture == "NewForCausalLM"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"kv_lora_rank": 512}, "its `kv_lora_rank` hints at KV of another shape"),
+        ({"mamba_d_state": 16}, "its `mamba_d_state` hints"),
+        ({"swa_num_key_value_heads": 4}, "hints"),
+        ({"num_key_value_heads": None}, "has no `num_key_value_heads`"),
+        ({"is_encoder_decoder": True}, "has an encoder"),
+        ({"architectures": ["BertForMaskedLM"]}, "does not generate text"),
+        ({"architectures": ["RwkvForCausalLM"]}, "by its name it keeps other things"),
+    ],
+)
+def test_what_is_not_guessed(home: Path, changes: dict[str, object], said: str) -> None:
+    changes = {"architectures": ["NewForCausalLM"], **changes}
+    with pytest.raises(ModelError, match=said):
+        read_model(make_model(home / "m", **changes), "bfloat16")
+
+
+def test_the_language_model_inside_of_another(home: Path) -> None:
+    """By `model_type`, or guessed; fields outside of the inner config do not count."""
+    inner = {"model_type": "qwen3", "head_dim": 8} | {
+        name: value for name, value in LLAMA_CONFIG.items() if name != "architectures"
+    }
+    outer = {"architectures": ["NewForConditionalGeneration"], "num_hidden_layers": 9}
+    folder = make_model(home / "m", **outer, text_config=inner)
+    (folder / "model.safetensors").unlink()
+    facts = read_model(folder, "bfloat16")
+    assert facts.kv.groups == (KvLayers(KvKind.FULL, 2, 2, 8, 8),)
+    assert not facts.is_guess
+    assert facts.architecture == "NewForConditionalGeneration"
+    assert facts.weights_reason.endswith("without the parts for images or sound")
+    make_model(folder, **outer, text_config={**inner, "model_type": "new_text"})
+    assert read_model(folder, "bfloat16").is_guess
+    named = {**inner, "model_type": "new_text", "architectures": ["Qwen3ForCausalLM"]}
+    make_model(folder, **outer, text_config=named)
+    assert not read_model(folder, "bfloat16").is_guess
+    make_model(folder, **outer, text_config={**inner, "num_hidden_layers": 0})
+    with pytest.raises(ModelError, match=r"`text_config\.num_hidden_layers` is 0"):
         read_model(folder, "bfloat16")
 
 

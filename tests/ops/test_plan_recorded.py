@@ -47,10 +47,7 @@ CASES = {
         "quickstart", "workstation", "qwen3-8b", L3, "engine.device=auto", "tiers.l1.size=auto",
         "tiers.l2.size=24GiB", "tiers.l3.size=100GB",
     ),
-    "cluster-node": (
-        "two-nodes", "cluster-node", QWEN, "tiers.l2.hugepages=transparent",
-        "tiers.l3.directories=[/scratch/kvtier]",
-    ),
+    "cluster-node": ("two-nodes", "cluster-node", QWEN, "tiers.l2.hugepages=transparent"),
 }  # fmt: skip
 
 
