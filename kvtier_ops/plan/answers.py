@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kvtier_ops.plan.measured import Measured
 from kvtier_ops.plan.question import Question
-from kvtier_ops.plan.rates import Measured, kept_once, plan_rates, separate
+from kvtier_ops.plan.rates import kept_once, plan_rates, separate
 from kvtier_ops.plan.types import (
     Answers,
     BreakEven,

@@ -12,11 +12,11 @@ from kvtier_ops.model.registry import REGISTERED
 from kvtier_ops.plan.answers import Load, Sizes, find_answers
 from kvtier_ops.plan.cpus import plan_threads
 from kvtier_ops.plan.disk import plan_disk
+from kvtier_ops.plan.measured import Measured
 from kvtier_ops.plan.memory import plan_memory
 from kvtier_ops.plan.places import check_nodes
 from kvtier_ops.plan.question import Question, round_up
 from kvtier_ops.plan.ranks import plan_ranks
-from kvtier_ops.plan.rates import Measured
 from kvtier_ops.plan.types import Plan, TierPlan
 from kvtier_ops.plan.warnings import find_warnings
 from kvtier_ops.profile.schema import Profile

@@ -4,11 +4,11 @@ what kind of thing it is, and labelled so."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from kvtier_ops.host import DriveKind, FileSystem, Gpu
 from kvtier_ops.model.facts import ModelFacts
 from kvtier_ops.plan.cpus import plan_threads, usable_cpus
+from kvtier_ops.plan.measured import Measured, MeasuredRate
 from kvtier_ops.plan.places import HUGETLB_BYTES
 from kvtier_ops.plan.question import Question
 from kvtier_ops.plan.types import DiskPlan, Figure, Rates, Source
@@ -41,15 +41,6 @@ DISK_CLASSES: Mapping[DriveKind, tuple[float, float]] = {
 }
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What an earlier run of this profile left; None: nothing was measured."""
-
-    prefill_tokens_per_s: float | None = None
-    disk_read_bytes_per_s: float | None = None
-    when: str = ""
-
-
 def plan_rates(question: Question, disks: tuple[DiskPlan, ...], measured: Measured) -> Rates:
     """Every rate that the plan's answers go by."""
     model = question.model
@@ -70,12 +61,9 @@ def plan_rates(question: Question, disks: tuple[DiskPlan, ...], measured: Measur
 
 
 def _prefill(question: Question, measured: Measured) -> Figure:
-    if measured.prefill_tokens_per_s:
-        return Figure(
-            measured.prefill_tokens_per_s,
-            Source.MEASURED,
-            f"an earlier run of this profile{_on(measured)}",
-        )
+    found = measured.prefill
+    if found is not None and _is_of(found, question):
+        return Figure(found.per_s, Source.MEASURED, _earlier(found))
     per_token = 2 * question.model.active_parameters or 1
     if question.on_cpu:
         threads, _ = plan_threads(question)
@@ -145,9 +133,9 @@ def _disk(disks: tuple[DiskPlan, ...], measured: Measured) -> tuple[Figure | Non
     source = Source.ASSUMED
     read = Figure(sum(each[0] for each in classes), source, reason)
     write = Figure(sum(each[1] for each in classes), source, reason)
-    if measured.disk_read_bytes_per_s:
-        was = f"an earlier run of this profile{_on(measured)}"
-        read = Figure(measured.disk_read_bytes_per_s, Source.MEASURED, was)
+    found = measured.l3_read
+    if found is not None and found.is_of(directories=sorted(str(disk.path) for disk in disks)):
+        read = Figure(found.per_s, Source.MEASURED, _earlier(found))
     return read, write
 
 
@@ -190,5 +178,17 @@ def _described(system: FileSystem) -> str:
     return f"{count}{system.drive_kind.value}"
 
 
-def _on(measured: Measured) -> str:
-    return f", {measured.when}" if measured.when else ""
+def _is_of(rate: MeasuredRate, question: Question) -> bool:
+    """Measured with this model, on such a device."""
+    threads, _ = plan_threads(question)
+    return rate.is_of(
+        model=str(question.model.path),
+        dtype=question.profile.model.dtype,
+        device=question.device,
+        tensor_parallel=question.ranks.total,
+        threads=threads,
+    )
+
+
+def _earlier(rate: MeasuredRate) -> str:
+    return f"an earlier run of this profile{f', {rate.when}' if rate.when else ''}"

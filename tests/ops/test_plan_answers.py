@@ -16,11 +16,28 @@ from kvtier_ops.errors import BadInput
 from kvtier_ops.host import DirectoryFacts, Drive, DriveKind
 from kvtier_ops.plan import Plan, make_plan
 from kvtier_ops.plan.load import parse_load
-from kvtier_ops.plan.rates import Measured
+from kvtier_ops.plan.measured import Measured, MeasuredRate
 from kvtier_ops.plan.target import Target, options, parse_target, render_target
 from kvtier_ops.plan.types import Source
 
 TOKEN = 23_040  # bytes of KV
+DEVICE = {
+    "model": "/m",
+    "dtype": "bfloat16",
+    "device": "cpu",
+    "tensor_parallel": 1,
+    "threads": 4,
+}
+
+
+def measured(*, prefill: float = 0, read: float = 0, **other: Any) -> Measured:
+    """By an earlier run on the same device and directory, but for what `other` says."""
+    day = "2026-11-28"
+    on = {**DEVICE, "directories": [str(DISK)], **other}
+    return Measured(
+        prefill=MeasuredRate(prefill, day, on) if prefill else None,
+        l3_read=MeasuredRate(read, day, on) if read else None,
+    )
 
 
 def on(kind: DriveKind, *, count: int = 1, layers: tuple[str, ...] = ()) -> DirectoryFacts:
@@ -51,7 +68,7 @@ def test_sequences_are_of_whole_pages() -> None:
 
 def test_a_disk_pays_where_it_reads_more_than_the_device_computes() -> None:
     """B* = KV bytes of a token x prefill tokens/s, which falls with the context."""
-    made = plan(measured=Measured(disk_read_bytes_per_s=15e6, when="2026-11-28"))
+    made = plan(measured=measured(read=15e6))
     short, long = made.answers.break_even
     rates = made.answers.rates
     slowdown = 4 * 9 * 64 * 30 / (2 * 134_515_008)
@@ -71,9 +88,33 @@ def test_a_disk_pays_where_it_reads_more_than_the_device_computes() -> None:
 
 
 def test_a_measured_rate_has_its_contexts_in_it() -> None:
-    made = plan(measured=Measured(prefill_tokens_per_s=900.0))
+    made = plan(measured=measured(prefill=900))
     assert made.answers.rates.prefill_tokens_per_s.source is Source.MEASURED
     assert {round(row.bytes_per_s) for row in made.answers.break_even} == {900 * TOKEN}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"model": "/other"},
+        {"dtype": "float32"},
+        {"device": "cuda"},
+        {"tensor_parallel": 2},
+        {"threads": 1},
+    ],
+)
+def test_what_was_measured_on_something_else_does_not_count(other: dict[str, Any]) -> None:
+    rates = plan(measured=measured(prefill=900, read=15e6, **other)).answers.rates
+    assert rates.prefill_tokens_per_s.source is Source.ASSUMED
+    assert rates.disk_read_bytes_per_s is not None
+    assert rates.disk_read_bytes_per_s.source is Source.MEASURED
+
+
+def test_another_disk_does_not_count() -> None:
+    rates = plan(measured=measured(prefill=900, read=15e6, directories=["/other"])).answers.rates
+    assert rates.prefill_tokens_per_s.source is Source.MEASURED
+    assert rates.disk_read_bytes_per_s is not None
+    assert rates.disk_read_bytes_per_s.source is Source.ASSUMED
 
 
 def test_threads_that_compute() -> None:
@@ -83,8 +124,7 @@ def test_threads_that_compute() -> None:
 
 
 def test_a_disk_that_never_pays_has_a_warning() -> None:
-    measured = Measured(prefill_tokens_per_s=100_000.0, disk_read_bytes_per_s=1e6)
-    made = plan(measured=measured)
+    made = plan(measured=measured(prefill=100_000, read=1e6))
     assert not any(row.pays for row in made.answers.break_even)
     assert "KVT-P017" in ids(made)
 
@@ -177,7 +217,7 @@ def test_a_limit_of_writes_limits_the_wear() -> None:
 
 
 def test_without_a_load_the_wear_is_a_bound_and_no_warning() -> None:
-    made = plan(measured=Measured(prefill_tokens_per_s=1e6))
+    made = plan(measured=measured(prefill=1e6))
     assert made.answers.wear is not None
     assert made.answers.wear.is_bound
     assert made.answers.wear.drive_writes_per_day > 1
@@ -204,9 +244,10 @@ def test_loads(text: str, tokens_per_s: float) -> None:
     assert parse_load(text).tokens_per_s == pytest.approx(tokens_per_s)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "2", "2 requests", "x/s x y", "0/s x 5", "-1/s x 5", "9" * 30]
-)
+NO_LOADS = ("", "2", "1,5 requests/s x 1000", "2 requests", "x/s x y", "0/s x 5", "-1/s x 5")
+
+
+@pytest.mark.parametrize("text", [*NO_LOADS, "9" * 30, "9" * 5000 + "/s x 5"])
 def test_what_is_no_load(text: str) -> None:
     with pytest.raises(BadInput):
         parse_load(text)
@@ -225,6 +266,7 @@ def test_any_text_is_a_load_or_a_sentence(text: str) -> None:
         ("1,000 users x 4096 tokens, 64 active", Target(1000, 4096, 64, True)),
         ("5 conversations of 1.5k", Target(5, 1536, 1, False)),
         ("1 user x 1M tokens", Target(1, 1 << 20, 1, False)),
+        ("1,000,000 users x 1,024 tokens, 1_000 active", Target(10**6, 1024, 1000, True)),
     ],
 )
 def test_targets(text: str, expected: Target) -> None:
@@ -233,7 +275,16 @@ def test_targets(text: str, expected: Target) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "200 users", "0 users x 5 tokens", "5 users x 5, 6 active", "9" * 40 + " users x 5"],
+    [
+        "",
+        "1,5 users x 5",
+        f"9 users x {'9' * 400}",
+        "200 users",
+        "0 users x 5 tokens",
+        "5 users x 5, 6 active",
+        "9" * 40 + " users x 5",
+        "9" * 5000 + " users x 8k",
+    ],
 )
 def test_what_is_no_target(text: str) -> None:
     with pytest.raises(BadInput):
@@ -247,7 +298,7 @@ def test_any_text_is_a_target_or_a_sentence(text: str) -> None:
 
 
 def test_a_target_cheapest_first() -> None:
-    made = plan(l1="auto", l2="auto", l3="auto", measured=Measured(prefill_tokens_per_s=900.0))
+    made = plan(l1="auto", l2="auto", l3="auto", measured=measured(prefill=900))
     target = Target(100, 8192, 4, True)
     found = options(made, target)
     assert [option.dollars for option in found] == sorted(option.dollars for option in found)
@@ -269,7 +320,7 @@ def test_a_target_cheapest_first() -> None:
 
 def test_the_sizes_of_a_target_are_enough() -> None:
     """The plan of what a target says holds what the target asks for."""
-    made = plan(l1="auto", l2="auto", l3="auto", measured=Measured(prefill_tokens_per_s=900.0))
+    made = plan(l1="auto", l2="auto", l3="auto", measured=measured(prefill=900))
     target = Target(40, 6000, 4, True)
     text = render_target(made, target, 80).split("all on disk")[1].split("\n\n")[0]
     sizes = dict(line.split()[:2] for line in text.splitlines() if line.startswith("  tiers."))
@@ -278,6 +329,31 @@ def test_the_sizes_of_a_target_are_enough() -> None:
     assert again.l1.pages >= 4 * each
     assert again.l2.pages >= 8 * each
     assert again.l3.pages >= 40 * each
+
+
+def test_the_sizes_of_a_target_are_enough_for_every_directory() -> None:
+    """L3 is split equally: each directory has its own rounding."""
+    paths = [Path(f"/disk/{n}") for n in range(3)]
+    on_each = {path: disk(path, device_id=n) for n, path in enumerate(paths)}
+    host = make_host(directories=on_each, memory_available_bytes=64 * GIB)
+    directories = [*map(str, paths)]
+    made = make_plan(profile(l3="auto", directories=directories), host, MODEL)
+    for users in range(30, 45):
+        option = options(made, Target(users, 6000, 1, True))[0]
+        size = f"{option.l3_bytes}B"
+        again = make_plan(profile(l3=size, directories=directories), host, MODEL)
+        assert again.l3.pages >= users * -(-6000 // 64)
+
+
+def test_unequal_disks_hold_as_much_as_the_smallest_of_them() -> None:
+    paths = [Path("/disk/a"), Path("/disk/b")]
+    free = (11 * GIB, 90 * GIB)
+    on_each = {path: disk(path, device_id=n, free_bytes=free[n]) for n, path in enumerate(paths)}
+    host = make_host(directories=on_each, memory_available_bytes=64 * GIB)
+    made = make_plan(profile(l3="auto", directories=[*map(str, paths)]), host, MODEL)
+    [option] = [o for o in options(made, Target(150, 8192, 1, True)) if o.l3_bytes]
+    assert option.l3_bytes > 20 * GIB
+    assert "of disk" in option.lacks
 
 
 def test_nothing_does_it() -> None:

@@ -101,4 +101,29 @@ def test_a_page(home: Path, capfd: CAPTURE) -> None:
     assert "host memory" in out
     assert err == f"wrote {page}\n"
     assert page.read_text().startswith("<!doctype html>")
-    assert "cannot write" in run(capfd, path, "--html", f"{home}/none/plan.html", code=3)
+    assert "`--force` overwrites it" in run(capfd, path, "--html", str(page), code=2)
+    assert cli.run(["plan", path, "--html", str(page), "--force"]) == 0
+    capfd.readouterr()
+    assert "there is no folder" in run(capfd, path, "--html", f"{home}/none/plan.html", code=2)
+
+
+def test_a_target_as_json(home: Path, capfd: CAPTURE) -> None:
+    path = str(write_profile(home))
+    made = json.loads(run(capfd, path, "--target", "4 users x 1k tokens, 2 active", "--json"))
+    assert made["target"]["users"] == 4
+    assert {"name", "l1_bytes", "lacks", "pays"} <= set(made["options"][0])
+
+
+def test_what_does_not_go_together(home: Path, capfd: CAPTURE) -> None:
+    path = str(write_profile(home))
+    assert "do not go together" in run(capfd, path, "--explain", "prefill", "--json", code=2)
+    page = home / "plan.html"
+    run(capfd, path, "--html", str(page), "--target", "nonsense", code=2)
+    assert not page.exists()
+
+
+def test_a_target_goes_by_no_limit_of_the_profile(home: Path, capfd: CAPTURE) -> None:
+    """What is worked out has to be possible where it is written in."""
+    limits = ("--set", "engine.max_prompt_tokens=8", "--set", "tiers.l1.max_tokens=64")
+    path = str(write_profile(home))
+    assert "<- the cheapest" in run(capfd, path, *limits, "--target", "4 users x 1k tokens")

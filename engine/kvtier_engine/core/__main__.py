@@ -164,7 +164,7 @@ def main() -> int:
         loop = Loop(connection, engine, ranks, changes, start.memory)
         signal.signal(signal.SIGTERM, lambda signum, frame: loop.stop())
         is_clean = loop.run()
-        leave_rates(config.state_dir, engine.manager.rates)
+        leave_rates(config, engine.manager.rates)
         if engine.scheduler.trace is not None:
             engine.scheduler.trace.close()
         ranks.close()
