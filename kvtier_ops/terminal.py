@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from abc import ABC, abstractmethod
 from types import TracebackType
@@ -21,14 +22,20 @@ from kvtier_ops.errors import KvtierError
 
 _STYLES = {"error:": "bold red", "warning:": "bold yellow", "hint:": "bold cyan"}
 _PLAIN_STEP_PERCENT = 25
+_COLUMNS = 80
+
+
+def _width() -> int | None:
+    """Of a terminal that says it has no columns; None: rich finds out."""
+    return _COLUMNS if os.environ.get("COLUMNS", "") == "0" else None
 
 
 class Terminal:
     """Both streams. rich decides about colour: NO_COLOR, TERM=dumb and pipes have none."""
 
     def __init__(self) -> None:
-        self.out = Console(file=sys.stdout, highlight=False, soft_wrap=True)
-        self.err = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+        self.out = Console(file=sys.stdout, highlight=False, soft_wrap=True, width=_width())
+        self.err = Console(file=sys.stderr, highlight=False, soft_wrap=True, width=_width())
 
     def show_error(self, error: KvtierError) -> None:
         self.note(error.render())

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kvtier_ops.doctor.check import Check, Context, Outcome, Severity
-from kvtier_ops.errors import Refused
+from kvtier_ops.errors import BadInput, ModelError, Refused
 from kvtier_ops.host import nearest_folder
 from kvtier_ops.units import UNITS, format_bytes
 
@@ -23,7 +23,8 @@ def plan_fits(context: Context) -> Iterator[Outcome]:
     """Weights, work and all tiers of the plan against memory and disk."""
     if isinstance(context.refusal, Refused):
         for problem in context.refusal.problems:
-            subject = f"`{problem.field}` " if problem.field else ""
+            subject = f"{problem.id}: " if problem.id else ""
+            subject += f"`{problem.field}` " if problem.field else ""
             yield Outcome(
                 False, "memory and disk for the plan", subject + problem.what, problem.hint
             )
@@ -35,6 +36,16 @@ def plan_fits(context: Context) -> Iterator[Outcome]:
                 required=f"{format_bytes(needed)} of {memory.place} by the plan",
                 current=f"{format_bytes(memory.usable_bytes)} can be used",
             )
+
+
+def profile_suits(context: Context) -> Iterator[Outcome]:
+    """What the profile says of ranks, nodes and tiers, against the model and the host."""
+    if isinstance(context.refusal, BadInput) and not isinstance(context.refusal, ModelError):
+        for problem in context.refusal.problems:
+            subject = f"`{problem.field}` " if problem.field else ""
+            yield Outcome(False, "fields that agree", subject + problem.what, problem.hint)
+    elif context.prepared:
+        yield Outcome(True, "fields that agree", "they agree")
 
 
 def cgroup_memory(context: Context) -> Iterator[Outcome]:
@@ -178,6 +189,7 @@ CHECKS = (
     Check("KVT-D201", "memory", "the plan fits", Severity.FAILURE, plan_fits),
     Check("KVT-D202", "memory", "cgroup limit", Severity.FAILURE, cgroup_memory),
     Check("KVT-D203", "memory", "transparent hugepages", Severity.WARNING, transparent_hugepages),
+    Check("KVT-D204", "memory", "profile, model and host", Severity.FAILURE, profile_suits),
     Check("KVT-D301", "disk", "L3 directory", Severity.FAILURE, directory_usable),
     Check("KVT-D302", "disk", "mode of", Severity.WARNING, directory_private),
     Check("KVT-D303", "disk", "lock of", Severity.FAILURE, directory_unlocked),

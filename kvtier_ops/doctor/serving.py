@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kvtier_ops.doctor.check import Check, Context, Outcome, Severity
-from kvtier_ops.errors import BadInput
+from kvtier_ops.errors import ModelError
 from kvtier_ops.model.gguf_header import expected_bytes
 from kvtier_ops.model.safetensors_header import has_weights
 
@@ -18,8 +18,9 @@ _TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 def model_files(context: Context) -> Iterator[Outcome]:
     """Configuration, every shard of the weights, and a tokenizer."""
     required = "config.json, all weights and a tokenizer"
-    if isinstance(context.refusal, BadInput):
-        for problem in context.refusal.problems:
+    refusal = context.refusal
+    if isinstance(refusal, ModelError):
+        for problem in refusal.problems:
             yield Outcome(False, required, problem.what, problem.hint)
     elif context.prepared:
         path = context.prepared.model.path

@@ -50,9 +50,14 @@ def binding_of(plan: Plan) -> Binding:
 
 
 def _cpus(host: Host, nodes: tuple[int, ...]) -> tuple[int, ...]:
-    """Of these nodes, those that this process may use."""
+    """Of these nodes, those that this process may use. Raises HostError if it may use none."""
     allowed = os.sched_getaffinity(0)
     named = {cpu for node in host.numa_nodes if node.id in nodes for cpu in node.cpus}
+    if nodes and not named & allowed:
+        raise HostError(
+            f"none of the CPUs of NUMA nodes {', '.join(map(str, nodes))} may be used here",
+            "`taskset -pc $$` and `kvtier host show` say which; mend `host.cpu_nodes`",
+        )
     return tuple(sorted(named & allowed))
 
 

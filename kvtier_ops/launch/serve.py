@@ -22,7 +22,7 @@ from kvtier_ops.launch.supervise import Supervisor
 from kvtier_ops.model.pull import is_complete, pull
 from kvtier_ops.model.registry import REGISTERED
 from kvtier_ops.paths import abbreviate
-from kvtier_ops.plan import Plan
+from kvtier_ops.plan import Plan, Warning_
 from kvtier_ops.plan.engine_limits import ENGINE_LIMITS
 from kvtier_ops.plan.report import render_plan
 from kvtier_ops.prepare import Prepared, prepare
@@ -105,9 +105,19 @@ def _serve(file: ProfileFile, plan: Plan, run_dir: RunDir, terminal: Terminal) -
 
 def _check_served(plan: Plan) -> None:
     """Raises ChecksFailed for what the engine cannot be told at all."""
-    warnings = [each for each in plan.warnings if each.id.startswith(ENGINE_LIMITS)]
+    _refuse([each for each in plan.warnings if each.id.startswith(ENGINE_LIMITS)])
+
+
+def _refuse(warnings: Sequence[Warning_]) -> None:
+    """Raises ChecksFailed if there are any."""
     if warnings:
         raise ChecksFailed([Problem(w.what, w.hint, w.field, id=w.id) for w in warnings])
+
+
+def _shown(command: Sequence[str]) -> str:
+    """As one could type it: the shell's own process id in the place of ours."""
+    pid = str(os.getpid())
+    return " ".join("$$" if word == pid else shlex.quote(word) for word in command)
 
 
 def _announce(plan: Plan, url: str, log: Path, terminal: Terminal) -> None:
@@ -147,8 +157,9 @@ def _show(file: ProfileFile, plan: Plan, terminal: Terminal) -> int:
     for title, lines in (
         ("binding", binding_of(plan).describe()),
         ("environment", [f"{name}={value}" for name, value in environment.items()]),
-        ("command", [shlex.join(engine_command(run_dir / "config.json"))]),
+        ("command", [_shown(engine_command(run_dir / "config.json"))]),
     ):
         if lines:
             terminal.data("\n".join([f"\n{title}\n", *(f"  {line}" for line in lines)]))
+    _refuse([warning for warning in plan.warnings if warning.forbids_launch])
     return ExitCode.OK

@@ -75,6 +75,18 @@ def test_the_profiles_nodes_become_their_cpus() -> None:
     ]
 
 
+def test_nodes_without_a_cpu_of_ours() -> None:
+    host = make_host(numa_nodes=(NumaNode(0, cpus=(4000,)),))
+    with pytest.raises(HostError, match="none of the CPUs of NUMA nodes 0 may be used here"):
+        binding_of(plan(profile(host={"cpu_nodes": [0]}), host))
+
+
+@pytest.mark.parametrize("name", ["cpu_nodes", "memory_nodes"])
+def test_a_host_without_nodes(name: str) -> None:
+    with pytest.raises(BadInput, match="tells of no NUMA nodes"):
+        plan(profile(host={name: [0]}), make_host())
+
+
 @pytest.mark.parametrize("name", ["cpu_nodes", "memory_nodes"])
 def test_a_node_that_the_host_lacks(name: str) -> None:
     with pytest.raises(BadInput) as raised:

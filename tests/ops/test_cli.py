@@ -73,6 +73,14 @@ def test_a_bug_asks_for_a_report(
     assert "Traceback" in capfd.readouterr().err
 
 
+def test_a_terminal_without_columns(
+    home: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "0")
+    assert cli.run(["plan", str(write_profile(home))]) == 0
+    assert "host memory" in capfd.readouterr().out
+
+
 def test_plan_as_table_and_json(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = str(write_profile(home))
     assert cli.run(["plan", path]) == 0

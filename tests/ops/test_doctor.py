@@ -98,6 +98,17 @@ def test_a_model_without_weights_can_be_planned_for_not_launched(home: Path) -> 
     assert "a configuration without weights" in of(examine(alone), "KVT-D401").current
 
 
+def test_a_contradiction_is_not_the_models_fault(home: Path) -> None:
+    assert of(examine(load(home)), "KVT-D204").ok
+    findings = examine(load(home, "engine.tensor_parallel=3"))
+    found = of(findings, "KVT-D204")
+    assert not found.ok
+    assert "3 ranks cannot share 2 kv heads" in found.current
+    assert not [finding for finding in findings if finding.id == "KVT-D401"]
+    large = of(examine(load(home, "tiers.l2.size=900TiB")), "KVT-D201")
+    assert large.current.startswith("KVT-P203: `tiers.l2.size` asks for")
+
+
 def test_warnings_of_the_plan_are_findings_of_the_same_id(home: Path) -> None:
     findings = examine(load(home, "tiers.l1.size=6MiB", "tiers.kv_dtype=float8"))
     harmless, forbidding = of(findings, "KVT-P001"), of(findings, "KVT-P104")

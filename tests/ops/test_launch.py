@@ -253,6 +253,15 @@ def test_what_the_engine_cannot_do_is_not_launched(home: Path) -> None:
         assert "keeps KV as bfloat16, not as float8" in said
 
 
+def test_a_dry_run_shows_all_and_says_what_stops_a_launch(home: Path) -> None:
+    """More hugepages than any host of these tests has."""
+    huge = ("--set", "tiers.l2.hugepages=1GiB", "--set", "tiers.l2.size=3GiB")
+    launched = start(home, write_profile(home), {}, *huge, "--dry-run")
+    assert launched.end() == 3
+    assert "--parent-pid $$" in launched.out.read_text()
+    assert "KVT-P011" in launched.err.read_text()
+
+
 @pytest.mark.parametrize("name", ["small", "x" * 90])
 def test_run_folders_leave_room_for_socket_names(home: Path, name: str) -> None:
     from kvtier_ops.launch.run_dir import RUN_DIR_BYTES_MAX, run_dir_of

@@ -152,6 +152,63 @@ def test_parts_bound_to_one_node_do_not_fit_either() -> None:
     assert raised.value.problems[0].field == "tiers.l2.numa"
 
 
+def test_nodes_that_do_not_hold_their_parts_are_left_to_themselves() -> None:
+    """Four ranks, their GPUs all beside node 0: `auto` binds nothing that would not fit."""
+    engine = {"tensor_parallel": 4}
+    made = plan(model=SMALL, engine=engine, l2="400GiB")
+    assert made.numa_nodes == ()
+    assert "NUMA node 0 would not hold its part" in made.l2.reason
+    assert plan(model=SMALL, engine=engine, l2="200GiB").numa_nodes == (0, 0, 0, 0)
+
+
+def test_chosen_sizes_take_the_hugepages_that_there_are() -> None:
+    tiers = {"l2": {"hugepages": "2MiB"}}
+    made = plan(server(100_000), model=SMALL, engine={"tensor_parallel": 4}, tiers=tiers)
+    assert made.l2.bytes <= 200_000 * MIB2
+    assert made.numa_nodes == ()
+    assert "KVT-P011" not in ids(made)
+
+
+def test_hugepages_of_the_nodes_that_are_kept_to() -> None:
+    sections = {"tiers": {"l2": {"size": "220GiB", "hugepages": "2MiB"}}}
+    made = plan(server(100_000), host={"memory_nodes": [0]}, **sections)
+    [need] = made.hugepages
+    assert (need.node, need.free) == (0, 100_000)
+    assert need.missing == pytest.approx(12_640, abs=12)
+    both = plan(server(100_000), host={"memory_nodes": [0, 1]}, **sections)
+    assert "KVT-P011" not in ids(both)
+
+
+def test_parts_outside_of_the_nodes_that_are_kept_to() -> None:
+    tiers = {"l2": {"size": "20GiB", "numa": [1] * 8}}
+    with pytest.raises(BadInput, match=r"`host\.memory_nodes` leaves it out"):
+        plan(tiers=tiers, host={"memory_nodes": [0]})
+
+
+def test_heads_that_two_nodes_would_share() -> None:
+    """20 ranks, 5 on each of 4 nodes, and 10 heads, each kept twice: one lies on two nodes."""
+    ten = replace(QWEN, kv=KvShape((KvLayers(KvKind.FULL, 40, 10, 128, 128),), 2))
+    with pytest.raises(BadInput, match="cannot share 10 kv heads with other nodes equally"):
+        plan(model=ten, engine={"tensor_parallel": 20}, cluster={"nodes": 4})
+
+
+def test_what_is_left_to_the_system_can_be_too_much() -> None:
+    with pytest.raises(PlanDoesNotFit) as raised:
+        plan(host={"reserve": "499GiB"})
+    assert raised.value.problems[0].field == "host.reserve"
+
+
+def test_an_l2_that_leaves_l1_nothing_is_told_of_l2() -> None:
+    with pytest.raises(PlanDoesNotFit) as raised:
+        plan(model=SMALL, engine={"device": "cpu"}, l2="480GiB")
+    assert raised.value.problems[0].field == "tiers.l2.size"
+
+
+def test_loopback_has_many_addresses() -> None:
+    assert "KVT-P005" not in ids(plan(server={"host": "127.0.0.5"}))
+    assert "KVT-P005" in ids(plan(server={"host": "10.0.0.5"}))
+
+
 def test_gpus_beside_the_nodes_that_are_kept_to() -> None:
     made = plan(l2="64GiB", host={"cpu_nodes": [0]})
     assert "GPUs 4, 5, 6, 7 are near other NUMA nodes than 0" in warning(made, "KVT-P025")
