@@ -74,7 +74,7 @@ def _text(command: str, file: Path | None) -> str:
         if file is None:
             return sys.stdin.read(_BYTES_MAX) if command == "-" else command
         with file.open("rb") as script:
-            return script.read(_BYTES_MAX).decode(errors="replace")
+            return script.read(_BYTES_MAX).decode()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "is no text"
         what = f"cannot read `{file or 'stdin'}`: {reason}"

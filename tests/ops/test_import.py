@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ops.builders import caught
 from kvtier_ops import cli
 from kvtier_ops.errors import BadInput
 from kvtier_ops.profile.importing import ENGINES, Imported, import_command
+from kvtier_ops.profile.importing.script import parse_script
 from kvtier_ops.profile.load import load_text
 from kvtier_ops.profile.schema import Profile
 
@@ -121,6 +123,9 @@ def test_two_nodes(rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("nccl_host", "10.0.0.7")
     assert profile(made).cluster.master_address == "10.0.0.7"
     assert "set `nccl_host` in the environment" in said(made, "--nccl_host")
+    folder = Path(f"/mnt/shared_storage/cache/node-{rank}")
+    assert profile(made).tiers.l3.directories == (folder,)
+    assert "two nodes cannot share one" in said(made, "--disk_cache_dir")
     assert "only the shell knows its value" in said(made, "nccl_host=")
 
 
@@ -223,7 +228,8 @@ def test_sglang() -> None:
     assert str(found.tiers.l2.size) == f"{30 * 4 * 10**9 >> 10}KiB"  # GB, for each of 4 ranks
     assert "for each of 4 ranks" in said(made, "--hicache-size")
     assert (found.tiers.l3.write, found.tiers.page_tokens) == ("on_evict", 64)
-    assert found.tiers.l3.directories == (Path("/mnt/h"),)
+    assert found.tiers.l3.directories == (Path("/mnt/h/node-1"),)
+    assert "two nodes cannot share one" in said(made, "SGLANG_HICACHE")
     assert found.tiers.l1.max_tokens == 100_000
 
 
@@ -243,8 +249,71 @@ def test_what_the_profile_refuses_is_left_out_with_the_reason() -> None:
 def test_unknown_flags_are_named_with_their_like() -> None:
     made = import_command("vllm", "vllm serve /m --max-modellen 5 --zzz 1 2 --port")
     assert "did you mean `--max-model-len`?" in said(made, "--max-modellen")
-    assert "no such flag" in said(made, "--zzz 1 2")
+    assert "no such flag" in said(made, "--zzz")
     assert "its value is missing" in said(made, "--port")
+
+
+def test_nothing_secret_reaches_profile_or_report() -> None:
+    keys = "--api-key sk-1 sk-2 --hf-token sk-3 --unknown-thing sk-4 --other-key=sk-5"
+    for engine, start in (("vllm", "vllm serve /m"), ("sglang", "sglang serve --model-path /m")):
+        made = import_command(engine, f"MY_SECRET=sk-6 {start} {keys} --admin-api-key sk-7")
+        assert "sk-" not in json.dumps(asdict(made))
+    assert profile(made).server.admin_key.env == "KVTIER_ADMIN_KEY"
+
+
+def test_paths_of_a_container_become_those_of_the_host() -> None:
+    made = import_command(
+        "vllm",
+        "docker run -v /data/models:/models --volume /nvme/c:/cache:rw -e "
+        "LMCACHE_LOCAL_DISK=file:///cache/x vllm/vllm-openai --model /models/m",
+    )
+    assert field(made, "model.path") == "/data/models/m"
+    assert field(made, "tiers.l3.directories") == (Path("/nvme/c/x"),)
+
+
+def test_names_of_a_hub_and_defaults_that_differ_are_told() -> None:
+    made = import_command("vllm", "vllm serve Qwen/Qwen3-8B")
+    assert "kvtier loads no model from a hub" in said(made, "Qwen/Qwen3-8B")
+    assert "vLLM listens on every address" in said(made, "no --host")
+    made = import_command("sglang", "sglang serve --model-path /m")
+    assert field(made, "server.port") == 30000
+    assert "`tiers.l2.size: 0GiB`: none" in said(
+        import_command("lightllm", HEAD), "no --enable_cpu_cache"
+    )
+
+
+def test_writes_from_the_second_use_on() -> None:
+    made = import_command(
+        "sglang", "sglang serve --model-path /m --hicache-write-policy write_through_selective"
+    )
+    l3 = field(made, "tiers.l3")
+    assert (l3.write, l3.admit_sightings) == ("write_through", 2)
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ('vllm serve a#b \'c $X\' "d\\"e" f\\ g', ["a#b", "c $X", 'd"e', "f g"]),
+        ("A='-x 1'\nvllm serve $A \"$A\"", ["-x", "1", "-x 1"]),
+        ("A=(-x 'b c'\n d)\nA+=(e)\nvllm serve \"${A[@]}\"", ["-x", "b c", "d", "e"]),
+        ("vllm serve ${A:-d} ${B} \"\" $(x 'y') $", ["d", "${B}", "", "${...}", "$"]),
+        ("vllm serve a \\\n b # c 'd\n", ["a", "b"]),
+        ("cat <<E\nit's\nE\nvllm serve a", ["a"]),
+        ("vllm serve a 2> x >y 2>&1 | tee log; vllm serve b", ["a"]),
+        ("x && vllm serve a &", ["a"]),
+    ],
+)
+def test_a_shell_reads_it_so(script: str, words: list[str]) -> None:
+    found = [command.words for command in parse_script(script).commands]
+    [first, *_] = [each[2:] for each in found if each[:2] == ["vllm", "serve"]]
+    assert first == words
+
+
+@pytest.mark.parametrize("kind", ["double", "lines"])
+def test_what_grows_without_end_is_refused_at_once(kind: str) -> None:
+    text = "A=aa\n" + "A=$A$A\n" * 40 if kind == "double" else 'x "' + "line\n" * 100_000
+    with pytest.raises(BadInput):
+        parse_script(text)
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from kvtier_ops.errors import BadInput
 from kvtier_ops.profile.importing import lightllm, sglang, vllm
 from kvtier_ops.profile.importing.draft import Draft, Line
-from kvtier_ops.profile.importing.flags import Dialect, apply_flags, as_int, read_flags
+from kvtier_ops.profile.importing.flags import Dialect, apply_flags, as_int, model, read_flags
 from kvtier_ops.profile.importing.script import Command, Script, parse_script
 from kvtier_ops.profile.secrets import looks_secret
 from kvtier_ops.units import parse_size
-
-_MIB2 = 2 << 20
 
 
 @dataclass(frozen=True)
@@ -69,13 +67,16 @@ def import_command(name: str, text: str) -> Imported:
     _numactl(draft, before)
     given, loose = read_flags(engine.dialect, words)
     if loose and words and loose[0] == words[0] and "$" not in loose[0]:
-        draft.keep(loose[0], "model.path", loose.pop(0))  # `vllm serve MODEL`
+        model(draft, loose[0], loose.pop(0))  # `vllm serve MODEL`
     apply_flags(engine.dialect, draft, given)
-    for word in loose:
-        draft.drop(word, "belongs to no flag")
+    if loose:  # not shown: it may be a second key
+        count = f"{len(loose)} word{'s' * (len(loose) > 1)}"
+        draft.drop(count, "that belong to no flag")
     engine.finish(draft, {each.name for each in given})
     _environment(engine, draft, environment)
     _hugepages(draft, script.hugepages)
+    _own_directories(draft)
+    _volumes(draft, before)
     return Imported(draft.text(name), tuple(draft.kept), tuple(draft.changed), tuple(draft.dropped))
 
 
@@ -186,14 +187,56 @@ def _is_for_the_engine(name: str) -> bool:
     return name.startswith(("LIGHTLLM_", "VLLM_", "SGLANG_", "LMCACHE_", "LIGHTMEM_"))
 
 
-def _hugepages(draft: Draft, reserved: int | None) -> None:
+def _hugepages(draft: Draft, reserved: Mapping[int, int]) -> None:
     """The guide reserves 200,000, which is less than its cache, and does not use them."""
-    if reserved is None:
+    names = {2048: "2MiB", 1 << 20: "1GiB"}
+    for kib, count in sorted(reserved.items()):
+        flag = f"nr_hugepages = {count}"
+        if kib not in names or not count:
+            draft.drop(flag, f"kvtier uses no hugepages of {kib} KiB, or there are none")
+            continue
+        entry = draft.fields.get("tiers.l2.size")
+        needed = -(-parse_size(str(entry.value)).bytes // (kib << 10)) if entry is not None else 0
+        size = f"{kib >> 10} MiB" if kib < 1 << 20 else "1 GiB"
+        why = f"{count:,} pages of {size} are {count * kib / (1 << 20):.1f} GiB"
+        if needed > count:
+            why += f", fewer than the {needed:,} that {entry.value if entry else ''} takes"
+        why += "; `kvtier plan` says what to reserve"
+        draft.change(flag, "tiers.l2.hugepages", names[kib], why)
+
+
+def _own_directories(draft: Draft) -> None:
+    """Of each node: a page store takes its directory for itself."""
+    entry, nodes = draft.fields.get("tiers.l3.directories"), draft.fields.get("cluster.nodes")
+    rank = draft.fields.get("cluster.node_rank")
+    if entry is None or nodes is None or nodes.value == 1 or not isinstance(entry.value, list):
         return
-    flag = f"nr_hugepages = {reserved}"
-    entry = draft.fields.get("tiers.l2.size")
-    needed = -(-parse_size(str(entry.value)).bytes // _MIB2) if entry is not None else 0
-    why = f"{reserved:,} pages of 2 MiB are {reserved * 2 / 1024:.1f} GiB"
-    if needed > reserved:
-        why += f", fewer than the {needed:,} that {entry.value if entry else ''} takes"
-    draft.change(flag, "tiers.l2.hugepages", "2MiB", f"{why}; `kvtier plan` says what to reserve")
+    node = f"node-{rank.value if rank is not None else '${NODE_RANK:-0}'}"
+    own = [f"{folder.rstrip('/')}/{node}" for folder in entry.value]
+    why = "a folder of this node's own: two nodes cannot share one, on shared storage least of all"
+    draft.change(entry.flag, "tiers.l3.directories", own, why)
+
+
+def _volumes(draft: Draft, before: list[str]) -> None:
+    """Paths in a container -> those of the host, by `-v HOST:CONTAINER`."""
+    mapped = {}
+    for flag, word in itertools.pairwise(before):
+        host, colon, rest = word.partition(":")
+        if flag in ("-v", "--volume") and colon and host.startswith(("/", "~", ".", "$")):
+            mapped[rest.partition(":")[0].rstrip("/")] = host.rstrip("/")
+    for name in ("model.path", "tiers.l3.directories"):
+        entry = draft.fields.get(name)
+        if entry is None or not mapped:
+            continue
+        paths = entry.value if isinstance(entry.value, list) else [str(entry.value)]
+        outside = [_outside(path, mapped) for path in paths]
+        if outside != paths:
+            value = outside if isinstance(entry.value, list) else outside[0]
+            draft.change(entry.flag, name, value, "the path on the host, by the container's volume")
+
+
+def _outside(path: str, mapped: Mapping[str, str]) -> str:
+    for inside, host in mapped.items():
+        if path == inside or path.startswith(f"{inside}/"):
+            return host + path.removeprefix(inside)
+    return path

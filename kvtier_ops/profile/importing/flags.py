@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kvtier_ops.profile.importing.draft import Draft
+from kvtier_ops.profile.secrets import looks_secret
 
 Apply = Callable[[Draft, str, str], None]  # draft, flag as written, its value ("" for a switch)
 
@@ -98,7 +99,9 @@ def apply_flags(dialect: Dialect, draft: Draft, given: Sequence[Given]) -> None:
     """Later flags win. What is not understood is left out, and said."""
     for each in given:
         flag = dialect.flags.get(each.name)
-        if flag is not None and flag.takes and not each.words:
+        if flag is None and looks_secret(each.name.rpartition("-")[2]):
+            draft.drop(each.written, "looks like a secret: it stays out of profile and report")
+        elif flag is not None and flag.takes and not each.words:
             draft.drop(each.shown, "its value is missing")
         elif flag is not None and _is_open(each.value) and not _may_be_open(flag):
             draft.drop(each.shown, "only the shell knows its value: write it into the profile")
@@ -106,8 +109,8 @@ def apply_flags(dialect: Dialect, draft: Draft, given: Sequence[Given]) -> None:
             flag.apply(draft, each.shown, each.value)
         elif each.name in dialect.useless:
             draft.drop(each.shown, dialect.useless[each.name])
-        else:
-            draft.drop(each.shown, _unknown(dialect, each))
+        else:  # its words are not shown: nobody knows what they are
+            draft.drop(each.written, _unknown(dialect, each))
 
 
 def _is_open(value: str) -> bool:
@@ -182,6 +185,15 @@ def fraction(name: str) -> Apply:
     return apply
 
 
+def model(draft: Draft, flag: str, value: str) -> None:
+    """A folder or a file: a name of a hub would be taken for a folder beside the profile."""
+    if value.count("/") == 1 and not value.startswith(("/", ".", "~", "$")):
+        why = "a folder here: kvtier loads no model from a hub; download it, and name its folder"
+        draft.change(flag, "model.path", value, why)
+    else:
+        draft.keep(flag, "model.path", value)
+
+
 def gibibytes(name: str, why: str, ranks: str = "") -> Apply:
     """A number of GiB. `ranks`: said to be for each rank; the draft's ranks multiply it later."""
 
@@ -203,7 +215,7 @@ def page(draft: Draft, flag: str, value: str) -> None:
     if number is None:
         draft.drop(flag, f"`{value[:40]}` is not a whole number")
         return
-    fitting = min(max(-(-number // 8) * 8, 8), 2048)
+    fitting = min(max(number // 8 * 8, 8), 2048)
     if fitting == number:
         draft.keep(flag, "tiers.page_tokens", number)
     else:

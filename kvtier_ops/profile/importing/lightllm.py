@@ -10,6 +10,7 @@ from kvtier_ops.profile.importing.flags import (
     choice,
     fraction,
     gibibytes,
+    model,
     page,
     switch,
     text,
@@ -22,13 +23,6 @@ _DISK_PAGES = (
     "the guide wants larger pages with a disk; here pages of a chain lie in a row on disk, and "
     "small ones find more"
 )
-
-
-def _model(draft: Draft, flag: str, value: str) -> None:
-    if "/" in value and not value.startswith(("/", ".", "~", "$")):
-        draft.change(flag, "model.path", value, "a folder here: kvtier loads no model from a hub")
-    else:
-        draft.keep(flag, "model.path", value)
 
 
 def _directory(draft: Draft, flag: str, value: str) -> None:
@@ -78,7 +72,7 @@ address.may_be_open = True  # type: ignore[attr-defined]
 
 _AUTO_ATTENTION = Flag(_backend, 0)
 _FLAGS = {
-    "model-dir": Flag(_model),
+    "model-dir": Flag(model),
     "model-name": Flag(text("model.served_name")),
     "tokenizer-mode": Flag(
         choice("model.tokenizer_mode", {"auto": "auto", "fast": "fast"},
@@ -167,6 +161,8 @@ def finish(draft: Draft, flags: set[str]) -> None:
         draft.fields.pop("tiers.l3.size", None)
     if "enable-cpu-cache" not in flags:
         draft.fields.pop("tiers.page_tokens", None)
+        why = "kvtier gives L2 a part of the memory that is left; `tiers.l2.size: 0GiB`: none"
+        draft.remark("no --enable_cpu_cache", why)
 
 
 ENVIRONMENT_FIELDS = {"LOADWORKER": "model.load_workers"}

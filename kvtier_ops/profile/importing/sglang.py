@@ -9,13 +9,14 @@ from kvtier_ops.profile.importing.flags import (
     as_float,
     choice,
     fraction,
+    model,
     page,
     switch,
     text,
     whole,
 )
 from kvtier_ops.profile.importing.lightllm import address
-from kvtier_ops.profile.importing.vllm import KEY_VARIABLE
+from kvtier_ops.profile.importing.vllm import key
 
 MODULES = ("sglang.launch_server",)
 _DTYPES = {"bfloat16": "bfloat16", "float16": "float16", "half": "float16", "float32": "float32",
@@ -25,16 +26,19 @@ _KV = {"auto": "auto", "bf16": "bfloat16", "bfloat16": "bfloat16", "fp8_e4m3": "
 _ATTENTION = "`engine.attention: auto` takes the quickest kernel that the device has"
 _BACKENDS = {"flashinfer": "flashinfer", "torch_native": "torch"}
 _RANKS = "hicache size"
+ADMIN_VARIABLE = "KVTIER_ADMIN_KEY"  # where `kvtier cache` looks for it as well
 
 
-def _key(draft: Draft, flag: str, value: str) -> None:
-    """A secret: neither the profile nor the report has it."""
-    draft.secret = KEY_VARIABLE
-    draft.remark(
-        f"{flag.split()[0].partition('=')[0]} ********",
-        f"`server.api_keys` reads it from the environment: `export {KEY_VARIABLE}=...` before "
-        "`kvtier launch`; a key on a command line is seen by every user of the host",
-    )
+def _admin_key(draft: Draft, flag: str, value: str) -> None:
+    why = f"read from the environment: `export {ADMIN_VARIABLE}=...` before `kvtier launch`"
+    shown = f"{flag.split()[0].partition('=')[0]} ********"
+    draft.change(shown, "server.admin_key.env", ADMIN_VARIABLE, why)
+
+
+def _write(draft: Draft, flag: str, value: str) -> None:
+    choice("tiers.l3.write", _WRITE, "no such policy here")(draft, flag, value)
+    if value == "write_through_selective":
+        draft.change(flag, "tiers.l3.admit_sightings", 2, "what is used for the second time")
 
 
 def _hicache_size(draft: Draft, flag: str, value: str) -> None:
@@ -74,7 +78,7 @@ _WRITE = {
     "write_back": "on_evict",
 }
 _FLAGS = {
-    "model-path": Flag(text("model.path")),
+    "model-path": Flag(model),
     "served-model-name": Flag(text("model.served_name")),
     "dtype": Flag(choice("model.dtype", _DTYPES, "`auto` is the model's own; here bfloat16")),
     "tokenizer-mode": Flag(
@@ -100,7 +104,7 @@ _FLAGS = {
     "enable-hierarchical-cache": Flag(lambda draft, flag, _: None, 0),
     "hicache-size": Flag(_hicache_size),
     "hicache-ratio": Flag(_ratio),
-    "hicache-write-policy": Flag(choice("tiers.l3.write", _WRITE, "no such policy here")),
+    "hicache-write-policy": Flag(_write),
     "hicache-storage-backend": Flag(_storage),
     "cuda-graph-max-bs": Flag(whole("engine.graph_max_batch", "not used by the bundled engine")),
     "attention-backend": Flag(
@@ -112,7 +116,8 @@ _FLAGS = {
         choice("server.log_level", {n: n for n in ("debug", "info", "warning", "error")},
                "no such level here")
     ),
-    "api-key": Flag(_key),
+    "api-key": Flag(key),
+    "admin-api-key": Flag(_admin_key),
 }  # fmt: skip
 _SWITCHES = frozenset(
     (
@@ -149,7 +154,12 @@ DIALECT = Dialect(
 
 
 def finish(draft: Draft, flags: set[str]) -> None:
-    """`--hicache-size` is for each rank of a node: L2 is for all of them together."""
+    """`--hicache-size` is for each rank of a node: L2 is for all of them together. The default of
+    the port differs."""
+    if "port" not in flags:
+        draft.change("no --port", "server.port", 30000, "SGLang's default; kvtier's is 8000")
+    if "served-model-name" not in flags:
+        draft.remark("no --served-model-name", "in the API a model has the name of its folder")
     entry = draft.fields.get("tiers.l2.size")
     if entry is not None:  # the first line of it is not yet what it will be
         draft.changed = [line for line in draft.changed if _RANKS not in line.what]

@@ -12,6 +12,7 @@ from kvtier_ops.profile.importing.flags import (
     as_float,
     choice,
     fraction,
+    model,
     page,
     size_text,
     switch,
@@ -29,7 +30,7 @@ _KV = {"auto": "auto", "bfloat16": "bfloat16", "fp8": "float8", "fp8_e4m3": "flo
 _UNITS = {"k": 1e3, "m": 1e6, "g": 1e9, "K": 1024, "M": 1 << 20, "G": 1 << 30}
 
 
-def _key(draft: Draft, flag: str, value: str) -> None:
+def key(draft: Draft, flag: str, value: str) -> None:
     """A secret: neither the profile nor the report has it."""
     draft.secret = KEY_VARIABLE
     draft.remark(
@@ -90,11 +91,19 @@ def _offloading(draft: Draft, flag: str, said: dict[str, Any]) -> None:
         draft.change(flag, "tiers.l2.size", f"{size}B", "what the connector keeps in host memory")
     else:
         draft.remark(flag, "the connector's host memory is L2: `auto`, unless you give it a size")
+    tiers = extra.get("secondary_tiers") if isinstance(extra, dict) else None
+    for tier in tiers if isinstance(tiers, list) else ():
+        folder = tier.get("root_dir") if isinstance(tier, dict) else None
+        if isinstance(folder, str) and folder:
+            draft.keep(flag, "tiers.l3.directories", [folder])
+            gib = tier.get("max_disk_gib")
+            if isinstance(gib, int | float) and 0 < gib < 1 << 30:
+                draft.keep(flag, "tiers.l3.size", size_text(float(gib)))
 
 
 def _flags() -> dict[str, Flag]:
     return {
-        "model": Flag(text("model.path")),
+        "model": Flag(model),
         "served-model-name": Flag(text("model.served_name")),
         "dtype": Flag(
             choice("model.dtype", _DTYPES, "`auto` is the model's own; here bfloat16")
@@ -132,7 +141,7 @@ def _flags() -> dict[str, Flag]:
                    {name: name for name in ("debug", "info", "warning", "error")},
                    "no such level here")
         ),
-        "api-key": Flag(_key),
+        "api-key": Flag(key),
         "nnodes": Flag(whole("cluster.nodes")),
         "node-rank": Flag(whole("cluster.node_rank")),
         "master-addr": Flag(address),
@@ -178,7 +187,12 @@ DIALECT = Dialect(
 
 
 def finish(draft: Draft, flags: set[str]) -> None:
-    """vLLM's block is a unit of attention, ours also one of transfers."""
+    """vLLM's block is a unit of attention, ours also one of transfers; some defaults differ."""
+    if "host" not in flags:
+        why = "vLLM listens on every address; kvtier on 127.0.0.1, unless `server.host` says more"
+        draft.remark("no --host", why)
+    if "served-model-name" not in flags:
+        draft.remark("no --served-model-name", "in the API a model has the name of its folder")
     entry = draft.fields.get("tiers.page_tokens")
     if entry is not None and isinstance(entry.value, int) and entry.value < 32:
         draft.remark(
