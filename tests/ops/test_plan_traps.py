@@ -177,6 +177,9 @@ def test_hugepages_of_the_nodes_that_are_kept_to() -> None:
     assert need.missing == pytest.approx(12_640, abs=12)
     both = plan(server(100_000), host={"memory_nodes": [0, 1]}, **sections)
     assert "KVT-P011" not in ids(both)
+    on_cpu = {"model": SMALL, "engine": {"device": "cpu"}, "host": {"memory_nodes": [0, 1]}}
+    [need] = plan(server(100_000), **on_cpu, **sections).hugepages
+    assert (need.node, need.among, need.reserved, need.free) == (None, (0, 1), 200_000, 200_000)
 
 
 def test_parts_outside_of_the_nodes_that_are_kept_to() -> None:
