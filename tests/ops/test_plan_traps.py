@@ -242,6 +242,16 @@ def test_nodes_share_no_directory() -> None:
     )
     assert "second node is refused" in warning(made, "KVT-P016")
     assert "KVT-P103" in ids(made)
+    l3 = {"l3": {"size": "90GiB", "directories": [str(SSD)]}}
+    alone = plan(server(directories={SSD: nfs}), l2="40GiB", tiers=l3)
+    assert "KVT-P016" not in ids(alone)
+    assert "KVT-P006" in ids(alone)
+
+
+def test_an_architecture_that_is_not_known() -> None:
+    made = plan(model=replace(QWEN, architecture="NewForCausalLM", is_guess=True))
+    assert "does not know NewForCausalLM" in warning(made, "KVT-P024")
+    assert "KVT-P024" not in ids(plan())
 
 
 def test_two_nodes_hold_half_each() -> None:
