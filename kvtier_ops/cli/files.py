@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 from kvtier_ops.errors import BadInput, HostError
@@ -19,11 +20,15 @@ def check_target(path: Path, *, force: bool) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """All of it or nothing, whenever this process ends. Raises HostError."""
+    """All of it or nothing, whenever this process ends; a file that is replaced keeps its mode,
+    and a link leads to the new one. Raises HostError."""
+    path = path.resolve()
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(scratch, "x", encoding="utf-8") as file:
             file.write(text)
+            if path.exists():
+                os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
             file.flush()
             os.fsync(file.fileno())
         os.replace(scratch, path)

@@ -72,13 +72,19 @@ def _text(command: str, file: Path | None) -> str:
         )
     try:
         if file is None:
-            return sys.stdin.read(_BYTES_MAX) if command == "-" else command
+            return _stdin() if command == "-" else command
         with file.open("rb") as script:
             return script.read(_BYTES_MAX).decode()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "is no text"
         what = f"cannot read `{file or 'stdin'}`: {reason}"
         raise BadInput(what, "name a start script") from None
+
+
+def _stdin() -> str:
+    if sys.stdin is None:
+        raise BadInput("standard input is closed", "give the command line, or `--file SCRIPT`")
+    return sys.stdin.read(_BYTES_MAX)
 
 
 def _report(made: Imported, width: int) -> str:

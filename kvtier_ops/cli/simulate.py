@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kvtier_ops.cli.files import check_target, write_whole
 from kvtier_ops.cli.instead import HostFile, WhatIf, instead_of
 from kvtier_ops.cli.options import AsJson, Overrides
-from kvtier_ops.errors import BadInput, ExitCode, HostError
+from kvtier_ops.errors import BadInput, ExitCode
 from kvtier_ops.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from kvtier_ops.simulate.trace import TraceOptions
 
 _FROM_PROFILE = ("--kv-bytes-per-token", "--l1", "--l2", "--l3", "--page-tokens")
+_BOUNDS = {"--speed": (1e-6, 1e6), "--prefill-tokens-per-s": (1e-3, 1e12)}
 _WITHOUT = "Without a profile: "
 
 TracePath = Annotated[
@@ -57,6 +59,7 @@ BlockTokens = Annotated[
 Requests = Annotated[int | None, typer.Option(help="Only so many of the first ones.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave bad lines out, and count them.")]
 Chart = Annotated[Path | None, typer.Option(help="Also draw it, to this SVG file.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the SVG file if it exists.")]
 
 
 def simulate(
@@ -81,6 +84,7 @@ def simulate(
     requests: Requests = None,
     skip_bad: SkipBad = False,
     chart: Chart = None,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> int:
     """Say what a cache would do with the requests of a trace: hit rates, waits, other sizes.
@@ -100,6 +104,8 @@ def simulate(
         ("--requests", requests),
     ):
         _check_above_zero(option, number)
+    if chart is not None:
+        check_target(chart, force=force)
     told = _told_rates(prefill_tokens_per_s, disk_read, disk_write, l2_copy)
     options = Options(speed, _share(decode_share), parse_sweep(sweep) if sweep else {})
     sizes = (kv_bytes_per_token, l1 or None, l2 or None, l3 or None, page_tokens)
@@ -143,10 +149,7 @@ def _show(terminal: Terminal, result: Result, chart: Path | None, as_json: bool)
     from kvtier_ops.simulate.chart import render_svg
 
     if chart is not None:
-        try:
-            chart.write_text(render_svg(result))
-        except OSError as error:
-            raise HostError(f"cannot write `{chart}`: {error.strerror}") from error
+        write_whole(chart, render_svg(result))
     text = json.dumps(result.as_json(), indent=2) if as_json else ""
     terminal.data(text or report.render(result, terminal.out.width))
 
@@ -201,8 +204,13 @@ def _refuse_both(given: dict[str, int | str | None]) -> None:
 
 
 def _check_above_zero(option: str, value: float | None) -> None:
-    if value is not None and not (0 < value < math.inf):
+    if value is None:
+        return
+    if not 0 < value < math.inf:
         raise BadInput(f"`{value:g}` is not a number above 0", place=option)
+    low, high = _BOUNDS.get(option, (0, math.inf))
+    if not low <= value <= high:
+        raise BadInput(f"`{value:g}` is not between {low:g} and {high:g}", place=option)
 
 
 def _share(text: str) -> float:

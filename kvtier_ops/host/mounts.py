@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ _PSEUDO = (
     *("fuse.lxcfs", "fuse.portal", "fuse.gvfsd-fuse"),
 )
 _HIDDEN = tuple(map(Path, ("/proc", "/sys", "/dev", "/run", "/snap")))
+ANSWER_S_MAX = 2.0  # of a file system on a network
+_UNENDED: list[subprocess.Popen[bytes]] = []
 _OVERLAYS_MAX = 8  # one above the other
 
 Usage = Callable[[Path], tuple[int, int]]  # mount point -> bytes in all, bytes that we may write
@@ -75,8 +78,8 @@ class MountTable:
             if mount.kind in _PSEUDO or is_hidden:
                 continue
             try:
-                if self._root == Path("/") and not point.is_dir():
-                    continue  # a file that a container bound
+                if self._root == Path("/") and not _is_folder(mount):
+                    continue  # a file that a container bound, or a server that does not answer
                 found.append(self._file_system(mount))
             except OSError:
                 continue
@@ -135,6 +138,26 @@ class MountTable:
             return kind
         devices = device_folders(self._root, mount.major_minor, mount.source)
         return devices[0] if devices else DriveKind.UNKNOWN
+
+
+def _is_folder(mount: Mount) -> bool:
+    """A network's is asked in a process of its own: one that is dead holds for ever who asks it."""
+    if mount.kind not in _NETWORK and not mount.kind.startswith("fuse."):
+        return mount.point.is_dir()
+    command = ["stat", "-f", "-c", "%T", str(mount.point)]
+    try:
+        asked = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    except OSError:
+        return False
+    try:
+        return asked.wait(ANSWER_S_MAX) == 0
+    except subprocess.TimeoutExpired:
+        asked.kill()
+    try:
+        asked.wait(0.1)
+    except subprocess.TimeoutExpired:
+        _UNENDED.append(asked)  # the kernel holds it: nobody waits for it
+    return False
 
 
 def _kind_of(file_system: str) -> DriveKind | None:

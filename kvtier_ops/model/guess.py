@@ -15,6 +15,8 @@ from kvtier_ops.model.layers import windowed_from_layer
 _DECODERS = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
 # Parts of the names of fields that tell of KV which this reading would get wrong.
 _OTHER_KV = (
+    "attention_interval",
+    "attn_layer",
     "block_configs",
     "compress",
     "conv",
@@ -31,10 +33,14 @@ _OTHER_KV = (
     "num_global",
     "recurrent",
     "rwkv",
+    "share_factor",
     "shared_kv",
     "ssm",
     "swa_",
+    "v_head_dim",
+    "value_head_dim",
 )
+_HARMLESS = ("compression_config",)  # weights that are quantized
 _NEEDED = (
     "num_hidden_layers",
     "num_attention_heads",
@@ -57,15 +63,22 @@ def guess_family(config: Config, architecture: str) -> Family:
         raise _unknown(config, architecture, "and it has an encoder")
     if any(part in architecture.lower() for part in _OTHER_KV):
         raise _unknown(config, architecture, "and by its name it keeps other things than KV")
-    strange = next(
-        (name for name in sorted(config.values) if any(part in name for part in _OTHER_KV)), None
-    )
+    strange = next((name for name in sorted(config.values) if _is_strange(config, name)), None)
     if strange is not None:
         raise _unknown(config, architecture, f"and its `{strange}` hints at KV of another shape")
     missing = next((name for name in _NEEDED if not config.has(name)), None)
     if missing is not None:
         raise _unknown(config, architecture, f"and its config has no `{missing}`")
     return _GUESS
+
+
+def _is_strange(config: Config, name: str) -> bool:
+    """A field that is there, says something, and is no part of grouped-query attention."""
+    value = config.values[name]
+    if name in _HARMLESS or not value or not any(part in name for part in _OTHER_KV):
+        return False
+    same_width = name == "v_head_dim" and value == config.values.get("head_dim")
+    return not same_width
 
 
 def _unknown(config: Config, architecture: str, why: str) -> ModelError:

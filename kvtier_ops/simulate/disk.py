@@ -80,6 +80,9 @@ class KeepReusedIndex(Index):
         bonus = READ_BONUS * self.pages if block in self._was_read else 0
         self._rank[block] = self._uses + bonus
         heapq.heappush(self._lowest, (self._rank[block], block))
+        if len(self._lowest) > 4 * len(self._rank) + 1024:  # most are of earlier uses
+            self._lowest = [(rank, each) for each, rank in self._rank.items()]
+            heapq.heapify(self._lowest)
 
     def _evict(self) -> None:
         while True:

@@ -16,15 +16,21 @@ Block = TypeVar("Block", bound=Hashable)
 
 
 def hinted_lru_hits(
-    chains: Sequence[Sequence[Block]], capacity: int, reusable: Sequence[int] | None = None
+    chains: Sequence[Sequence[Block]],
+    capacity: int,
+    reusable: Sequence[int] | None = None,
+    stores: Sequence[bool] | None = None,
 ) -> int:
     """Blocks that LRU finds if each request says which of its blocks no later one has: those
-    leave at once, and do not enter. `reusable`: of each chain, how many may be found; None: all."""
+    leave at once, and do not enter. `reusable`: of each chain, how many may be found; None: all.
+    `stores`: whether it leaves anything in the cache; None: each does."""
     cache: OrderedDict[Block, None] = OrderedDict()
     last_use = _last_uses(chains)
     hits = 0
     for number, chain in enumerate(chains):
         hits += _leading(chain, cache, _most(chain, reusable, number))
+        if stores is not None and not stores[number]:
+            continue
         for block in chain:
             if last_use[block] == number:
                 cache.pop(block, None)
@@ -39,17 +45,23 @@ def hinted_lru_hits(
 
 
 def min_hits(
-    chains: Sequence[Sequence[Block]], capacity: int, reusable: Sequence[int] | None = None
+    chains: Sequence[Sequence[Block]],
+    capacity: int,
+    reusable: Sequence[int] | None = None,
+    stores: Sequence[bool] | None = None,
 ) -> int:
     """Blocks that the optimum finds: what is used farthest in the future goes first, of one chain
-    the tail, and what is never used again does not enter."""
+    the tail, and what is never used again does not enter. As for `hinted_lru_hits`."""
     following = _next_uses(chains)
     next_use: dict[Block, float] = {}  # of what is in the cache
     farthest: list[tuple[float, int, Block]] = []
     hits = 0
     for number, chain in enumerate(chains):
         hits += _leading(chain, next_use, _most(chain, reusable, number))
+        may_enter = stores is None or stores[number]
         for depth, block in enumerate(chain):
+            if not may_enter and block not in next_use:
+                continue
             use = following[number][depth]
             if use < 0:
                 next_use.pop(block, None)

@@ -55,6 +55,8 @@ def read_lines(path: str, report: Report = no_report) -> Iterator[tuple[int, byt
 
 def _open(path: str, stack: ExitStack) -> io.BufferedReader:
     if path == STDIN:
+        if sys.stdin is None:
+            raise BadInput("standard input is closed", "name the trace's file")
         return cast("io.BufferedReader", sys.stdin.buffer)
     return stack.enter_context(open(path, "rb"))
 

@@ -70,15 +70,20 @@ def _tiers(result: Result, width: int) -> str:
 
 
 def _waits(waits: list[WaitResult]) -> str:
-    lines = [f"{'first token after':<18}{'mean':>9}{'p50':>9}{'p90':>9}{'p99':>9}  device  disk"]
+    heads = "".join(f"{name:>9}" for name in ("mean", "p50", "p90", "p99"))
+    lines = [f"{'first token after':<18}{heads}{'device':>8}{'disk':>6}"]
     for wait in waits:
         name = " + ".join(tier.upper() for tier in wait.tiers) or "no cache"
         times = "".join(
             f"{seconds(time):>9}" for time in (wait.mean_s, wait.p50_s, wait.p90_s, wait.p99_s)
         )
-        device, disk = (f"{math.floor(load * 100)}%" for load in (wait.device_load, wait.disk_load))
+        device, disk = (_load(load) for load in (wait.device_load, wait.disk_load))
         lines.append(f"{name:<18}{times}{device:>8}{disk:>6}")
     return "\n".join(lines)
+
+
+def _load(load: float) -> str:
+    return f"{math.floor(load * 100)}%" if load < 10 else ">999%"
 
 
 def _rates(result: Result, width: int) -> str:
@@ -142,7 +147,10 @@ def duration(seconds: float) -> str:
 
 
 def seconds(value: float) -> str:
-    """Three digits or so: `12 ms`, `1.34 s`, `903 s`."""
+    """Three digits or so, at most eight characters: `12 ms`, `1.34 s`, `903 s`, `41.3 h`."""
+    if value >= 1e5:
+        hours = value / 3600
+        return f"{hours:.1f} h" if hours < 1e4 else f"{hours / 24:.3g} d"
     if value < 1:
         return f"{value * 1000:.0f} ms"
     return (

@@ -26,7 +26,7 @@ from kvtier_ops.simulate.result import (
 )
 from kvtier_ops.simulate.setup import Setup
 from kvtier_ops.simulate.stack import HitCurve, hit_curve
-from kvtier_ops.simulate.sweep import Range, default_range, knee
+from kvtier_ops.simulate.sweep import Range, default_sizes, knee
 from kvtier_ops.simulate.tiers import Found, Outcome, Units, chains_of, simulate_tiers
 from kvtier_ops.simulate.trace import Trace
 from kvtier_ops.simulate.ttft import Job, Loading, Machine, simulate_waits
@@ -142,16 +142,16 @@ class _Simulation:
         ]
 
     def _hit_rates(self, outcome: Outcome, curve: HitCurve) -> HitRates:
-        requests = [each for each in chains_of(self._trace, self._units) if each.stores]
+        requests = list(chains_of(self._trace, self._units))
         chains = [each.chain for each in requests]
-        reusable = [each.reusable for each in requests]
+        limits = ([each.reusable for each in requests], [each.stores for each in requests])
         memory = self._units.blocks(max(self._setup.l1.tokens, self._setup.l2.tokens))
         return HitRates(
             all_tiers=self._rate(sum(found.total for found in outcome.found)),
             memory=self._rate(sum(found.l2_front for found in outcome.found)),
             infinite=self._rate(curve.ceiling),
-            told=self._rate(hinted_lru_hits(chains, memory, reusable) if memory else 0),
-            optimum=self._rate(min_hits(chains, memory, reusable) if memory else 0),
+            told=self._rate(hinted_lru_hits(chains, memory, *limits) if memory else 0),
+            optimum=self._rate(min_hits(chains, memory, *limits) if memory else 0),
         )
 
     # Time.
@@ -247,14 +247,14 @@ class _Simulation:
         planned = (setup.l2.tokens if tier == "l2" else setup.l3.tokens) * token_bytes
         above = max(setup.l1.tokens, setup.l2.tokens if tier == "l3" else 0)
         other = L2_TO_SWEEP if tier == "l2" else L3_TO_SWEEP
-        sizes = self._options.sweeps.get(tier) or default_range(
-            planned or other, self._facts().unique_bytes
-        )
+        told = self._options.sweeps.get(tier)
+        everything = self._facts().unique_bytes
+        sizes = told.sizes() if told else default_sizes(planned or other, everything)
 
         def rate_of(size: int) -> float:
             return self._lru_rate(curve, max(above, size // token_bytes))
 
-        points = [PointResult(n, rate_of(n), n == planned) for n in sizes.sizes()]
+        points = [PointResult(n, rate_of(n), n == planned) for n in sizes]
         return SweepResult(
             tier="l2" if tier == "l2" else "l3",
             points=points,

@@ -59,11 +59,13 @@ def _range(low: str, high: str) -> Range:
     return sizes
 
 
-def default_range(planned: int, all_bytes: int) -> Range:
-    """Around the planned size, up to what holds everything, or nine doublings; `planned` > 0."""
+def default_sizes(planned: int, all_bytes: int) -> list[int]:
+    """Doublings around the planned size, which is one of them, up to what holds everything, or
+    nine; `planned` > 0."""
     upward = max(1, min(9, math.ceil(math.log2(max(1, all_bytes) / planned))))
     downward = min(-2, upward - 8)
-    return Range(max(1, planned >> -downward), planned << upward)
+    lower = [planned >> count for count in range(-downward, 0, -1)]
+    return [size for size in lower if size] + [planned << count for count in range(upward + 1)]
 
 
 def knee(rate_of: Callable[[int], float], sizes: Sequence[int]) -> int | None:

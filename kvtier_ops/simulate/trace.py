@@ -23,6 +23,7 @@ from kvtier_ops.simulate.lines import LINE_BYTES_MAX, STDIN, Report, no_report, 
 
 NO_BLOCK = -1  # the parent of a prompt's first block
 _TOKENS_MAX = 1 << 40
+_TIME_MS_MAX = 1e15
 _Count = Annotated[int, msgspec.Meta(ge=0, le=_TOKENS_MAX)]
 _FORM = "a line is a JSON object with `timestamp`, `input_length`, `output_length` and `hash_ids`"
 _SKIP = "`--skip-bad` leaves such lines out"
@@ -31,7 +32,7 @@ _SKIP = "`--skip-bad` leaves such lines out"
 class _Line(msgspec.Struct):
     input_length: _Count
     hash_ids: list[int]
-    timestamp: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    timestamp: Annotated[float, msgspec.Meta(ge=0, le=_TIME_MS_MAX)] | None = None
     output_length: _Count = 0
     block_tokens: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)] | None = None
     answer_ids: list[int] = []
@@ -190,15 +191,19 @@ class _Reader:
 
     def take(self, number: int, text: bytes) -> None:
         self._lines += 1
+        known = self._trace.block_tokens
         try:
             line = self._parsed(text)
             self._find_block_tokens(line)
             if self._trace.block_tokens:
+                self._check(line)
                 self._drain()
                 self._add(line)
             else:
                 self._waiting.append((number, line))
         except _Wrong as wrong:
+            if not self._trace:  # what is wrong has told nothing
+                self._trace.block_tokens = known
             self._refuse(number, wrong)
 
     def finish(self) -> Trace:
@@ -255,7 +260,7 @@ class _Reader:
             except _Wrong as wrong:
                 self._refuse(number, wrong)
 
-    def _add(self, line: _Line) -> None:
+    def _check(self, line: _Line) -> None:
         size = self._trace.block_tokens
         full = line.input_length // size
         if len(line.hash_ids) not in (full, -(-line.input_length // size)):
@@ -270,6 +275,10 @@ class _Reader:
             (line.input_length + line.output_length) // size
         ):
             raise _Wrong("`answer_ids` are more than the answer can fill")
+
+    def _add(self, line: _Line) -> None:
+        self._check(line)
+        full = line.input_length // self._trace.block_tokens
         chain = self._chain(line.hash_ids[:full] + line.answer_ids)
         self._timed = line.timestamp is not None
         time_s = len(self._trace) if line.timestamp is None else line.timestamp / 1000

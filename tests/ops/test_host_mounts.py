@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from ops.fake_host import GIB, FakeHost, Hardware
 
 from kvtier_ops.errors import HostError
 from kvtier_ops.host import DriveKind, probe
-from kvtier_ops.host.mounts import MountTable
+from kvtier_ops.host.mounts import Mount, MountTable, _is_folder
 
 
 @pytest.fixture
@@ -265,3 +266,16 @@ def test_a_real_bind_mount(loop_mount: Path, tmp_path: Path) -> None:
         assert found[point].on.drive_kind == DriveKind.MEMORY
     finally:
         subprocess.run(["umount", point], check=True)
+
+
+def test_a_server_that_does_not_answer_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`stat` hangs on a dead one; whoever lists mounts must not."""
+    (tmp_path / "stat").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / "stat").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("kvtier_ops.host.mounts.ANSWER_S_MAX", 0.05)
+    mount = Mount("0:50", tmp_path, "nfs4", "server:/x", ())
+    assert not _is_folder(mount)
+    assert _is_folder(replace(mount, kind="ext4"))

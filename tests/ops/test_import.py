@@ -257,6 +257,19 @@ def test_nothing_secret_reaches_profile_or_report() -> None:
     assert profile(made).server.admin_key.env == "KVTIER_ADMIN_KEY"
 
 
+def test_passwords_within_values_are_shown_nowhere() -> None:
+    config = '{"kv_connector": "LMCacheConnectorV1", "x": {"api_key": "hunter2"}}'
+    made = import_command(
+        "vllm",
+        "docker run --env=HTTPS_PROXY=http://bob:hunter2@proxy:1 -eNCCL_DEBUG=WARN "
+        "vllm/vllm-openai --model /m --otlp-traces-endpoint https://u:hunter2@h "
+        f"--additional-config '{config}' --kv-transfer-config '{config}'",
+    )
+    assert "hunter2" not in json.dumps(asdict(made))
+    assert profile(made).engine.environment == {"NCCL_DEBUG": "WARN"}
+    assert "looks like a secret" in said(made, "HTTPS_PROXY")
+
+
 def test_paths_of_a_container_become_those_of_the_host() -> None:
     made = import_command(
         "vllm",

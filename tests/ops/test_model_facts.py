@@ -155,6 +155,23 @@ def test_names_that_are_not_known_are_guessed_where_fields_tell(home: Path) -> N
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [
+        {"use_mla": False},
+        {"conv_kernel": 0},
+        {"compression_config": {"bits": 4}},
+        {"head_dim": 16, "v_head_dim": 16},
+    ],
+)
+def test_fields_that_say_nothing_stand_in_no_ones_way(
+    home: Path, changes: dict[str, object]
+) -> None:
+    changes = {"architectures": ["NewForCausalLM"], **changes}
+    facts = read_model(make_model(home / "m", **changes), "bfloat16")
+    assert facts.kv.groups == (KvLayers(KvKind.FULL, 2, 2, 16, 16),)
+
+
+@pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"kv_lora_rank": 512}, "its `kv_lora_rank` hints at KV of another shape"),
@@ -162,6 +179,8 @@ def test_names_that_are_not_known_are_guessed_where_fields_tell(home: Path) -> N
         ({"swa_num_key_value_heads": 4}, "hints"),
         ({"num_key_value_heads": None}, "has no `num_key_value_heads`"),
         ({"is_encoder_decoder": True}, "has an encoder"),
+        ({"v_head_dim": 32}, "its `v_head_dim` hints"),
+        ({"full_attention_interval": 4}, "its `full_attention_interval` hints"),
         ({"architectures": ["BertForMaskedLM"]}, "does not generate text"),
         ({"architectures": ["RwkvForCausalLM"]}, "by its name it keeps other things"),
     ],

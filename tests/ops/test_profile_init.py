@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import stat
 import sys
 from pathlib import Path
 
@@ -281,3 +282,20 @@ def test_defaults_are_those_of_the_schema() -> None:
     assert profile.model.path == profile_init.DEFAULT_MODEL
     assert profile.server.host == profile_init.DEFAULT_HOST
     assert profile.server.port == profile_init.DEFAULT_PORT
+
+
+def test_a_file_that_is_replaced_keeps_its_mode_and_links_lead_to_it(home: Path) -> None:
+    from kvtier_ops.cli.files import write_whole
+
+    kept, link = home / "kept.yaml", home / "link.yaml"
+    kept.write_text("old")
+    kept.chmod(0o600)
+    link.symlink_to(kept)
+    write_whole(link, "new")
+    assert link.is_symlink()
+    assert kept.read_text() == "new"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert sorted(item.name for item in home.iterdir() if "yaml" in item.name) == [
+        "kept.yaml",
+        "link.yaml",
+    ]

@@ -91,10 +91,13 @@ class RequestTrace:
         record, request = seq.record, seq.request
         if record is None or record.cached is None or request.request_id.startswith(OWN):
             return
-        pages = seq.computed // self._page_tokens
-        ended = _Ended(
-            record, seq.prompt_tokens, seq.answer_tokens, seq.kv.chain.keys[:pages], seq.kv.stores
-        )
+        # A preempted sequence is computed anew: the keys of its prompt are there all the same.
+        prompt_pages = seq.prompt_tokens // self._page_tokens
+        keys = seq.kv.chain.keys[: max(seq.computed // self._page_tokens, prompt_pages)]
+        if len(keys) < prompt_pages:
+            self._overrun += 1
+            return
+        ended = _Ended(record, seq.prompt_tokens, seq.answer_tokens, keys, seq.kv.stores)
         try:
             self._waiting.put_nowait(ended)
         except queue.Full:
@@ -209,6 +212,10 @@ class _TraceFile:
                 status = os.fstat(fd)
                 if not stat.S_ISREG(status.st_mode):
                     raise OSError(errno.EINVAL, "it is no ordinary file")
+                if status.st_uid != os.geteuid():
+                    raise OSError(errno.EPERM, "it belongs to somebody else")
+                if status.st_mode & 0o077:  # as logrotate may have made it
+                    os.fchmod(fd, 0o600)
                 end = os.pread(fd, 1, status.st_size - 1) if status.st_size else b"\n"
             except OSError:
                 os.close(fd)

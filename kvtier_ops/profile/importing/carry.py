@@ -12,7 +12,7 @@ from kvtier_ops.profile.importing import lightllm, sglang, vllm
 from kvtier_ops.profile.importing.draft import Draft, Line
 from kvtier_ops.profile.importing.flags import Dialect, apply_flags, as_int, model, read_flags
 from kvtier_ops.profile.importing.script import Command, Script, parse_script
-from kvtier_ops.profile.secrets import looks_secret
+from kvtier_ops.profile.secrets import looks_secret, masked
 from kvtier_ops.units import parse_size
 
 
@@ -117,10 +117,16 @@ def _place(engine: Engine, command: Command) -> tuple[int, int] | None:
 def _container_environment(words: list[str]) -> dict[str, str]:
     """`-e NAME=VALUE` and `--env NAME=VALUE` of `docker run`."""
     found = {}
-    for before, word in itertools.pairwise(words):
-        if before in ("-e", "--env") and "=" in word:
-            name, _, value = word.partition("=")
-            found[name] = value
+    for before, word in itertools.pairwise(["", *words]):
+        flag, _, rest = word.partition("=")
+        if flag == "--env" and "=" in rest:
+            word = rest
+        elif word.startswith("-e") and "=" in word and word[2:3].isalpha():
+            word = word[2:]
+        elif before not in ("-e", "--env") or "=" not in word:
+            continue
+        name, _, value = word.partition("=")
+        found[name] = value
     return found
 
 
@@ -169,8 +175,9 @@ def _environment(engine: Engine, draft: Draft, environment: dict[str, str]) -> N
                 draft.keep(f"{name}={value}", field, number)
     kept = {}
     for name, value in environment.items():
-        shown = f"{name}={'********' if looks_secret(name) else value}"
-        if looks_secret(name):
+        is_secret = masked(name, value) != value or looks_secret(name)
+        shown = f"{name}={masked(name, value)}"
+        if is_secret:
             draft.drop(shown, "looks like a secret: leave it in the environment of kvtier")
         elif "$" in value:
             draft.drop(shown, "only the shell knows its value")

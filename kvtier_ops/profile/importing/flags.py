@@ -107,8 +107,8 @@ def apply_flags(dialect: Dialect, draft: Draft, given: Sequence[Given]) -> None:
             draft.drop(each.shown, "only the shell knows its value: write it into the profile")
         elif flag is not None:
             flag.apply(draft, each.shown, each.value)
-        elif each.name in dialect.useless:
-            draft.drop(each.shown, dialect.useless[each.name])
+        elif each.name in dialect.useless:  # it may be anything, a key in JSON as well
+            draft.drop(each.written, dialect.useless[each.name])
         else:  # its words are not shown: nobody knows what they are
             draft.drop(each.written, _unknown(dialect, each))
 

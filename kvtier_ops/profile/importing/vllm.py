@@ -67,7 +67,9 @@ def _weights_offload(draft: Draft, flag: str, value: str) -> None:
 
 
 def _transfer(draft: Draft, flag: str, value: str) -> None:
-    """`--kv-transfer-config '{"kv_connector": "OffloadingConnector", ...}'`."""
+    """`--kv-transfer-config '{"kv_connector": "OffloadingConnector", ...}'`; its value may hold a
+    key, and is not shown."""
+    flag = "--kv-transfer-config"
     try:
         said = json.loads(value)
     except (ValueError, RecursionError):
@@ -77,7 +79,8 @@ def _transfer(draft: Draft, flag: str, value: str) -> None:
     if not isinstance(name, str):
         draft.drop(flag, "names no `kv_connector`")
     elif name.startswith("LMCache"):
-        draft.remark(flag, "LMCache's tiers are kvtier's own: L2 in host memory, L3 on disk")
+        what = "LMCache's tiers are kvtier's own: L2 in host memory, L3 on disk"
+        draft.remark(flag, what)
     elif name.startswith("Offloading"):
         _offloading(draft, flag, said)
     else:

@@ -10,7 +10,8 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from support.engine_process import wait_for
@@ -19,7 +20,7 @@ from support.fake_engine import PAGE_TOKENS, FakeEngine, Sizes, page_keys
 from kvtier_engine.core import request_trace
 from kvtier_engine.core.request_trace import RequestTrace, page_id
 from kvtier_engine.core.stats import collect
-from kvtier_engine.messages import CacheHints
+from kvtier_engine.messages import CachedTokens, CacheHints
 
 LONG = list(range(20))
 
@@ -89,6 +90,37 @@ def test_who_stores_nothing_says_so_and_who_ended_early_says_nothing(traced: Tra
     lines = traced.lines(2)
     assert [line.get("no_store", False) for line in lines] == [True, False]
     assert lines[1]["output_length"] == len(traced.engine.answers["half"])
+
+
+def test_who_ends_while_its_prompt_is_computed_anew_has_all_of_its_pages(traced: Traced) -> None:
+    """After a preemption, that is: `computed` begins again, the answer had begun before."""
+    record = traced.trace.arrived()
+    record.answered(CachedTokens(0, 0, 0))
+    keys = page_keys(LONG)
+    for known in (keys, keys[:2]):
+        seq = SimpleNamespace(
+            record=record,
+            request=SimpleNamespace(request_id="x"),
+            computed=PAGE_TOKENS,
+            prompt_tokens=len(LONG),
+            answer_tokens=1,
+            kv=SimpleNamespace(chain=SimpleNamespace(keys=known), stores=True),
+        )
+        traced.trace.ended(cast("Any", seq))
+    [line] = traced.lines(2)
+    assert line["hash_ids"] == [page_id(key) for key in keys]
+    assert (traced.trace.lines, traced.trace.lost) == (1, 1)
+
+
+def test_a_file_that_others_could_read_is_made_private(tmp_path: Path) -> None:
+    path = tmp_path / "requests.jsonl"
+    path.write_text("")
+    path.chmod(0o644)
+    traced = Traced(path)
+    traced.engine.ask(LONG)
+    traced.trace.close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert len(path.read_text().splitlines()) == 1
 
 
 def test_the_file_is_private_and_is_appended_to(tmp_path: Path) -> None:
