@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from kvtier_ops.cache.commands import app as cache_app
+from kvtier_ops.cli.bench import app as bench_app
 from kvtier_ops.cli.host import app as host_app
 from kvtier_ops.cli.model import app as model_app
 from kvtier_ops.cli.plan import plan
@@ -34,6 +35,7 @@ app.command()(plan)
 app.command()(doctor)
 app.command()(launch)
 app.command()(simulate)
+app.add_typer(bench_app, name="bench")
 app.add_typer(cache_app, name="cache")
 app.add_typer(host_app, name="host")
 app.add_typer(model_app, name="model")

@@ -96,6 +96,12 @@ class FileSystem:
     layers: tuple[str, ...] = ()  # between file system and drives: `partition`, `lvm`, `raid0`
     options: tuple[str, ...] = ()
 
+    @property
+    def key(self) -> str:
+        """What a measurement of it is kept under: its drives, or what is mounted where."""
+        names = sorted(drive.name for drive in self.drives)
+        return ",".join(names) if names else f"{self.device} {self.mount_point}"
+
 
 @dataclass(frozen=True)
 class DirectoryFacts:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kvtier_engine.config import RATES_FILE
+from kvtier_ops.paths import xdg_home
 
 _RATE_MAX = 1e15
 
@@ -27,25 +28,52 @@ class MeasuredRate:
 
 
 @dataclass(frozen=True)
+class MeasuredDisk:
+    """By `kvtier bench disk`."""
+
+    read_bytes_per_s: float
+    write_bytes_per_s: float
+    when: str
+
+
+@dataclass(frozen=True)
 class Measured:
     """What earlier runs left; None: nothing was measured."""
 
     prefill: MeasuredRate | None = None  # tokens
     l3_read: MeasuredRate | None = None  # bytes
+    disks: Mapping[str, MeasuredDisk] = field(default_factory=dict)  # by `FileSystem.key`
+
+
+def disks_file() -> Path:
+    """Where `kvtier bench disk` keeps its results."""
+    return xdg_home("XDG_STATE_HOME") / "kvtier" / "measured" / "disks.json"
 
 
 def read_measured(state_dir: Path) -> Measured:
-    """Nothing measured if there is no such file, or if it is damaged: it is a cache."""
-    try:
-        said = json.loads((state_dir / RATES_FILE).read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return Measured()
-    if not isinstance(said, dict):
-        return Measured()
+    """Nothing measured where there is no such file, or where it is damaged: it is a cache."""
+    said = _object(state_dir / RATES_FILE)
+    disks = {name: _disk(entry) for name, entry in _object(disks_file()).items()}
     return Measured(
         prefill=_rate(said.get("prefill"), "tokens_per_s"),
         l3_read=_rate(said.get("l3_read"), "bytes_per_s"),
+        disks={name: disk for name, disk in disks.items() if disk is not None},
     )
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        said = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _disk(said: Any) -> MeasuredDisk | None:
+    read, write = _rate(said, "read_bytes_per_s"), _rate(said, "write_bytes_per_s")
+    if read is None or write is None:
+        return None
+    return MeasuredDisk(read.per_s, write.per_s, read.when)
 
 
 def _rate(said: Any, name: str) -> MeasuredRate | None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from kvtier_ops.host import DriveKind, FileSystem, Gpu
 from kvtier_ops.model.facts import ModelFacts
 from kvtier_ops.plan.cpus import plan_threads, usable_cpus
-from kvtier_ops.plan.measured import Measured, MeasuredRate
+from kvtier_ops.plan.measured import Measured, MeasuredDisk, MeasuredRate
 from kvtier_ops.plan.places import HUGETLB_BYTES
 from kvtier_ops.plan.question import Question
 from kvtier_ops.plan.types import DiskPlan, Figure, Rates, Source
@@ -128,15 +128,31 @@ def _disk(disks: tuple[DiskPlan, ...], measured: Measured) -> tuple[Figure | Non
     if not disks:
         return None, None
     systems = separate(tuple(disk.on for disk in disks))
-    classes = [_class_of(system) for system in systems]
-    reason = f"by its kind, {' + '.join(map(_described, systems))}"
-    source = Source.ASSUMED
+    by_bench = [measured.disks.get(system.key) for system in systems]
+    classes = [
+        (found.read_bytes_per_s, found.write_bytes_per_s) if found else _class_of(system)
+        for found, system in zip(by_bench, systems, strict=True)
+    ]
+    source, reason = _source(by_bench, systems)
     read = Figure(sum(each[0] for each in classes), source, reason)
     write = Figure(sum(each[1] for each in classes), source, reason)
+    if source is Source.MEASURED:
+        return read, write
     found = measured.l3_read
     if found is not None and found.is_of(directories=sorted(str(disk.path) for disk in disks)):
         read = Figure(found.per_s, Source.MEASURED, _earlier(found))
     return read, write
+
+
+def _source(
+    by_bench: list[MeasuredDisk | None], systems: tuple[FileSystem, ...]
+) -> tuple[Source, str]:
+    """Measured, if all of them were."""
+    days = [found.when for found in by_bench if found]
+    if len(days) == len(systems):
+        return Source.MEASURED, f"`kvtier bench disk`, {min(days)}"
+    reason = f"by its kind, {' + '.join(map(_described, systems))}"
+    return Source.ASSUMED, reason + ("; measured in part" if days else "")
 
 
 def separate(systems: tuple[FileSystem, ...]) -> tuple[FileSystem, ...]:

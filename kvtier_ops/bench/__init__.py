@@ -1,0 +1,1 @@
+"""Measurements of a host: what `kvtier plan` and the doctor go by instead of datasheets."""

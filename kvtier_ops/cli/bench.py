@@ -1,0 +1,89 @@
+"""`kvtier bench ...`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kvtier_ops.cli.options import AsJson
+from kvtier_ops.errors import BadInput, ExitCode
+from kvtier_ops.terminal import Terminal
+
+if TYPE_CHECKING:
+    from kvtier_ops.bench.disk import DiskResult, Rate
+
+app = typer.Typer(help="Measure this host, for the plan to go by.", no_args_is_help=True)
+
+SECONDS_MAX = 50.0
+
+
+@app.callback()
+def _root() -> None:
+    """More than one measurement belongs here."""
+
+
+@app.command("disk")
+def bench_disk(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where L3 would be.")],
+    page: Annotated[str, typer.Option(metavar="SIZE", help="Of a page.")] = "4MiB",
+    seconds: Annotated[float, typer.Option(help="To measure for, 50 at most.")] = 18.0,
+    as_json: AsJson = False,
+) -> int:
+    """Measure how fast a disk reads and writes pages, and keep it for `kvtier plan`.
+
+    Exit code 3: the disk is nearly full, or refuses.
+    """
+    from kvtier_ops.bench import results
+    from kvtier_ops.bench.disk import measure_disk
+    from kvtier_ops.host import probe
+
+    if not 0.1 <= seconds <= SECONDS_MAX:
+        raise BadInput(f"{seconds:g} seconds are not between 0.1 and 50", place="--seconds")
+    terminal = Terminal()
+    with terminal.progress() as progress:
+        result = measure_disk(directory, _page_bytes(page), seconds, progress.update)
+    on = probe(directories=[directory.resolve()]).directories[directory.resolve()].on
+    kept = results.keep(on, result)
+    if as_json:
+        terminal.data(json.dumps(results.as_json(result), indent=2))
+    else:
+        terminal.data(_table(result))
+        terminal.note(f"kept in {kept}: `kvtier plan` goes by it")
+    return ExitCode.OK
+
+
+def _page_bytes(text: str) -> int:
+    from kvtier_ops.units import parse_size
+
+    try:
+        size = parse_size(text).bytes
+    except ValueError as error:
+        raise BadInput(str(error), "such as `--page 4MiB`", place="--page") from None
+    if not 4096 <= size <= 1 << 30:
+        raise BadInput("a page has 4KiB to 1GiB", "such as `--page 4MiB`", place="--page")
+    return size
+
+
+def _table(result: DiskResult) -> str:
+    from kvtier_ops.units import format_bytes
+
+    lines = [f"pages of {format_bytes(result.page_bytes)}"]
+    if not result.is_direct:
+        lines.append("the file system has no O_DIRECT: the page cache is in these figures")
+    lines.append(f"{'':<8}{'in flight':>10}{'rate':>14}{'+-':>7}{'p50':>11}{'p99':>11}")
+    for name, rates in (("reads", result.reads), ("writes", result.writes)):
+        lines += [_row(name, rate) for rate in rates]
+    return "\n".join(lines)
+
+
+def _row(name: str, rate: Rate) -> str:
+    from kvtier_ops.units import format_decimal
+
+    shown = f"{format_decimal(rate.bytes_per_s)}/s"
+    return (
+        f"{name:<8}{rate.depth:>10}{shown:>14}{rate.deviation:>7.0%}"
+        f"{rate.p50_ms:>8.1f} ms{rate.p99_ms:>8.1f} ms"
+    )
