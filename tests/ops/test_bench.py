@@ -1,4 +1,4 @@
-"""`kvtier bench disk`: what it leaves behind is a result, which the plan goes by, and nothing else."""
+"""`kvtier bench disk`: it leaves a result behind, which the plan goes by, and nothing else."""
 
 from __future__ import annotations
 
@@ -170,10 +170,10 @@ def test_mistakes(home: Path, capfd: Capture, arguments: list[str], what: str) -
 def test_without_direct_io_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.open
 
-    def refuses(path: Any, flags: int, *more: Any) -> int:
+    def refuses(path: Any, flags: int, *more: Any, **named: Any) -> int:
         if flags & os.O_TMPFILE == os.O_TMPFILE:
             raise OSError(95, "Operation not supported")
-        return real(path, flags, *more)
+        return real(path, flags, *more, **named)
 
     monkeypatch.setattr(os, "open", refuses)
     assert not measure_disk(tmp_path, PAGE, 0.3, quiet).is_direct
