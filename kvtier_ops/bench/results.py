@@ -14,7 +14,7 @@ from typing import Any
 from kvtier_ops.bench.disk import DiskResult, Rate
 from kvtier_ops.errors import HostError
 from kvtier_ops.host import FileSystem
-from kvtier_ops.plan.measured import disks_file
+from kvtier_ops.plan.measured import disks_file, read_object
 
 
 def keep(on: FileSystem, result: DiskResult) -> Path:
@@ -30,7 +30,7 @@ def keep(on: FileSystem, result: DiskResult) -> Path:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _locked(path.with_suffix(".lock")):
-            said = _earlier(path)
+            said = read_object(path)
             said[on.key] = entry
             draft = path.with_suffix(".new")
             draft.write_text(json.dumps(said, indent=2))
@@ -59,15 +59,6 @@ def _rate(rate: Rate) -> dict[str, float]:
         "p50_ms": round(rate.p50_ms, 3),
         "p99_ms": round(rate.p99_ms, 3),
     }
-
-
-def _earlier(path: Path) -> dict[str, Any]:
-    """A damaged file is begun anew: it holds what can be measured again."""
-    try:
-        said = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return said if isinstance(said, dict) else {}
 
 
 @contextmanager

@@ -56,6 +56,9 @@ class NumaNode:
     distances: tuple[int, ...] = ()  # to each node, in the order of `Host.numa_nodes`; 10: itself
     hugepages: Mapping[int, HugepagePool] = field(default_factory=dict)  # page bytes -> pool
 
+    def pool(self, page_bytes: int) -> HugepagePool:
+        return self.hugepages.get(page_bytes, HugepagePool(0, 0))
+
 
 class DriveKind(StrEnum):
     """What kind of thing keeps the bytes, slowest member first where there are several."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from kvtier_ops.errors import PlanDoesNotFit
 from kvtier_ops.host import HugepagePool
 from kvtier_ops.plan.nodes import NodeLoad, load_of, plan_nodes
-from kvtier_ops.plan.places import HUGETLB_BYTES, Room
+from kvtier_ops.plan.places import HUGETLB_BYTES, Room, shortage
 from kvtier_ops.plan.question import BLOCK_BYTES, Question, round_up
 from kvtier_ops.plan.types import HugepageNeed, TierPlan
 from kvtier_ops.units import AUTO, UNITS, Auto, Share, Size, format_bytes
@@ -51,8 +51,9 @@ def plan_arena(question: Question, room: Room, left: int) -> tuple[TierPlan, Are
                 id="KVT-P203",
             )
         return OFF, ArenaPlan(nodes=nodes)
-    taken = arena_bytes(question.page_bytes, question.arena_parts, pages, hugepages)
-    load = load_of(question, _part_bytes(question, pages), nodes)
+    layout = (question.page_bytes, question.arena_parts, pages, hugepages)
+    taken = arena_bytes(*layout)
+    load = load_of(question, _part_bytes(*layout), nodes)
     if load.too_full is not None:
         if not isinstance(question.profile.tiers.l2.numa, Auto):
             raise load.refusal()
@@ -63,13 +64,6 @@ def plan_arena(question: Question, room: Room, left: int) -> tuple[TierPlan, Are
     tier = TierPlan("l2", place, taken, pages, pages * question.page_tokens, reason)
     needs = _hugepages(question, room, taken, load)
     return tier, ArenaPlan(max(0, taken - reserved), needs, load.nodes)
-
-
-def _part_bytes(question: Question, pages: int) -> int:
-    """Of all slots, one part."""
-    unit = UNIT_BYTES[question.profile.tiers.l2.hugepages]
-    stride = round_up(question.page_bytes // question.arena_parts, BLOCK_BYTES)
-    return round_up(pages * stride, unit)
 
 
 def asked_share(question: Question, room: Room, left: int) -> tuple[int, str]:
@@ -91,9 +85,14 @@ def asked_share(question: Question, room: Room, left: int) -> tuple[int, str]:
 def arena_bytes(page_bytes: int, parts: int, pages: int, hugepages: str) -> int:
     """Bytes that the native arena maps: a table, and each rank's part of every slot."""
     unit = UNIT_BYTES[hugepages]
-    stride = round_up(page_bytes // parts, BLOCK_BYTES)
     table = round_up(BLOCK_BYTES + pages * ARENA_ENTRY_BYTES, unit)
-    return table + parts * round_up(pages * stride, unit)
+    return table + parts * _part_bytes(page_bytes, parts, pages, hugepages)
+
+
+def _part_bytes(page_bytes: int, parts: int, pages: int, hugepages: str) -> int:
+    """Of all slots, one part."""
+    stride = round_up(page_bytes // parts, BLOCK_BYTES)
+    return round_up(pages * stride, UNIT_BYTES[hugepages])
 
 
 def _pages(question: Question, share: int) -> int:
@@ -125,21 +124,14 @@ def _hugepages(
     for node, size_there in sorted(load.bytes_by_node.items()):
         extra = rest if node == load.nodes[0] else 0
         found = next((each for each in question.host.numa_nodes if each.id == node), None)
-        pool = found.hugepages.get(size, HugepagePool(0, 0)) if found else HugepagePool(0, 0)
+        pool = found.pool(size) if found else HugepagePool(0, 0)
         pages = (size_there + extra) // size
         needs.append(HugepageNeed(node, size, pages, pool.total, pool.free))
     return tuple(needs)
 
 
 def _too_large(room: Room, asked: int, left: int, page_bytes: int) -> PlanDoesNotFit:
-    largest = max(0, left) // MIB
-    what = (
-        f"asks for {format_bytes(asked)}, and {room.place} has {format_bytes(max(0, left))} left "
-        "for it"
-    )
-    hint = "make the other tiers smaller, or free memory"
-    if largest * MIB >= page_bytes:
-        hint = f"the largest that fits is `{largest}MiB`"
+    what, hint = shortage(asked, room.place, left, page_bytes)
     if room.nodes:
         hint += "; `host.memory_nodes: all` lets it use the memory of every node"
     return PlanDoesNotFit(

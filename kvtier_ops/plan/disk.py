@@ -24,7 +24,7 @@ def plan_disk(question: Question) -> tuple[TierPlan, tuple[DiskPlan, ...]]:
     profile, host, page_bytes = question.profile, question.host, question.page_bytes
     l3 = profile.tiers.l3
     _check_directories(profile)
-    if not l3.directories or (isinstance(l3.size, Size) and l3.size.bytes == 0):
+    if not _is_on(profile):
         return TierPlan("l3", "-", 0, 0, 0, "off"), ()
     facts = [host.directories[path] for path in l3.directories]
     room = _room(facts, l3.reserve.bytes)
@@ -69,6 +69,11 @@ def directory_pages(capacity_bytes: int, page_bytes: int) -> int:
     return max(0, capacity_bytes - STORE_BYTES) // (slot + JOURNAL_BYTES_PER_PAGE)
 
 
+def _is_on(profile: Profile) -> bool:
+    l3 = profile.tiers.l3
+    return bool(l3.directories) and not (isinstance(l3.size, Size) and l3.size.bytes == 0)
+
+
 def _check_directories(profile: Profile) -> None:
     paths = profile.tiers.l3.directories
     twice = [str(path) for path, count in Counter(paths).items() if count > 1]
@@ -76,9 +81,8 @@ def _check_directories(profile: Profile) -> None:
         raise BadInput(
             f"names `{twice[0]}` twice", "name each directory once", field="tiers.l3.directories"
         )
-    l2, l3 = profile.tiers.l2.size, profile.tiers.l3
-    has_l3 = bool(paths) and not (isinstance(l3.size, Size) and l3.size.bytes == 0)
-    if has_l3 and isinstance(l2, Size) and l2.bytes == 0:
+    l2 = profile.tiers.l2.size
+    if _is_on(profile) and isinstance(l2, Size) and l2.bytes == 0:
         raise BadInput(
             "L3 needs L2: pages go to and from disk through it",
             "give L2 a size, or remove `tiers.l3.directories`",

@@ -52,8 +52,8 @@ def disks_file() -> Path:
 
 def read_measured(state_dir: Path) -> Measured:
     """Nothing measured where there is no such file, or where it is damaged: it is a cache."""
-    said = _object(state_dir / RATES_FILE)
-    disks = {name: _disk(entry) for name, entry in _object(disks_file()).items()}
+    said = read_object(state_dir / RATES_FILE)
+    disks = {name: _disk(entry) for name, entry in read_object(disks_file()).items()}
     return Measured(
         prefill=_rate(said.get("prefill"), "tokens_per_s"),
         l3_read=_rate(said.get("l3_read"), "bytes_per_s"),
@@ -61,7 +61,8 @@ def read_measured(state_dir: Path) -> Measured:
     )
 
 
-def _object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """Empty where there is no such file, or a damaged one: it holds what can be measured again."""
     try:
         said = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):

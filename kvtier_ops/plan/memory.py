@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from kvtier_ops.errors import PlanDoesNotFit
 from kvtier_ops.plan.arena import ArenaPlan, asked_share, plan_arena
-from kvtier_ops.plan.places import Room, host_room
+from kvtier_ops.plan.places import Room, host_room, shortage
 from kvtier_ops.plan.question import Question
 from kvtier_ops.plan.types import MemoryItem, MemoryPlan, TierPlan
 from kvtier_ops.units import AUTO, UNITS, Amount, Share, Size, format_bytes
@@ -165,7 +165,7 @@ def _plan_l1(question: Question, memory: MemoryPlan, claimed: int) -> TierPlan:
     amount, left = question.profile.tiers.l1.size, memory.left_bytes
     if amount is AUTO:
         if claimed and claimed > left - question.device_page_bytes:
-            raise too_large("tiers.l2.size", claimed, memory, question.page_bytes)
+            raise _too_large("tiers.l2.size", claimed, memory, question.page_bytes)
         share = min(left // 4, left - claimed) if question.on_cpu else left
         part = "a quarter of the" if question.on_cpu else "all"
         reason = f"auto: {part} {format_bytes(left)} that weights and work leave"
@@ -176,7 +176,7 @@ def _plan_l1(question: Question, memory: MemoryPlan, claimed: int) -> TierPlan:
         )
     page_bytes = question.device_page_bytes
     if share > left:
-        raise too_large("tiers.l1.size", share, memory, page_bytes)
+        raise _too_large("tiers.l1.size", share, memory, page_bytes)
     pages, most = share // page_bytes, question.profile.tiers.l1.max_tokens
     if isinstance(most, int) and most // question.page_tokens < pages:
         pages = most // question.page_tokens
@@ -194,12 +194,6 @@ def _plan_l1(question: Question, memory: MemoryPlan, claimed: int) -> TierPlan:
     )
 
 
-def too_large(field: str, asked: int, memory: MemoryPlan, page_bytes: int) -> PlanDoesNotFit:
-    """Names the largest that fits, if any does."""
-    left = max(0, memory.left_bytes)
-    largest = left // MIB
-    what = f"asks for {format_bytes(asked)}, and {memory.place} has {format_bytes(left)} left"
-    hint = "make the other tiers smaller, or free memory"
-    if largest * MIB >= page_bytes:
-        hint = f"the largest that fits is `{largest}MiB`"
-    return PlanDoesNotFit(what + " for it", hint, field=field, id="KVT-P203")
+def _too_large(field: str, asked: int, memory: MemoryPlan, page_bytes: int) -> PlanDoesNotFit:
+    what, hint = shortage(asked, memory.place, memory.left_bytes, page_bytes)
+    return PlanDoesNotFit(what, hint, field=field, id="KVT-P203")

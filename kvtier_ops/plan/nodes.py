@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from kvtier_ops.errors import BadInput, PlanDoesNotFit
-from kvtier_ops.host import HugepagePool, NumaNode
+from kvtier_ops.host import NumaNode
 from kvtier_ops.plan.places import HUGETLB_BYTES, check_nodes, node_available_bytes
 from kvtier_ops.plan.question import Question
 from kvtier_ops.units import Auto, Size, format_bytes
@@ -90,7 +90,7 @@ def _room(question: Question, node: NumaNode) -> int:
     kvtier chooses takes no more than the hugepages that there are."""
     l2 = question.profile.tiers.l2
     size = HUGETLB_BYTES.get(l2.hugepages, 0)
-    free = node.hugepages.get(size, HugepagePool(0, 0)).free * size
+    free = node.pool(size).free * size
     is_chosen = not isinstance(l2.size, Size)
     any_free = any(size in each.hugepages for each in question.host.numa_nodes)
     if is_chosen and size and any_free and question.host.hugepages_free(size):

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from kvtier_ops.errors import BadInput
 from kvtier_ops.host import Host, HugepagePool, NumaNode
 from kvtier_ops.plan.question import Question
-from kvtier_ops.units import UNITS
+from kvtier_ops.units import UNITS, format_bytes
 
-HUGETLB_BYTES = {"2MiB": 2 * UNITS["MiB"], "1GiB": UNITS["GiB"]}
+MIB = UNITS["MiB"]
+HUGETLB_BYTES = {"2MiB": 2 * MIB, "1GiB": UNITS["GiB"]}
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,22 @@ def node_available_bytes(host: Host, node: NumaNode) -> int:
     host only, so every node has its share of that, less the hugepages reserved on it."""
     if not node.total_bytes:
         return host.memory_available_bytes // max(1, len(host.numa_nodes))
+    all_plain = sum(map(_plain_bytes, host.numa_nodes))
+    return host.memory_available_bytes * _plain_bytes(node) // all_plain if all_plain else 0
+
+
+def _plain_bytes(node: NumaNode) -> int:
+    """Memory that no hugepages are reserved in."""
     reserved = sum(size * pool.total for size, pool in node.hugepages.items())
-    plain = max(0, node.total_bytes - reserved)
-    all_plain = sum(
-        max(0, each.total_bytes - sum(s * p.total for s, p in each.hugepages.items()))
-        for each in host.numa_nodes
-    )
-    return host.memory_available_bytes * plain // all_plain if all_plain else 0
+    return max(0, node.total_bytes - reserved)
+
+
+def shortage(asked_bytes: int, place: str, left_bytes: int, page_bytes: int) -> tuple[str, str]:
+    """What is wrong, and the way out: the largest that fits, if any does."""
+    left = max(0, left_bytes)
+    largest = left // MIB
+    hint = "make the other tiers smaller, or free memory"
+    if largest * MIB >= page_bytes:
+        hint = f"the largest that fits is `{largest}MiB`"
+    what = f"asks for {format_bytes(asked_bytes)}, and {place} has {format_bytes(left)} left for it"
+    return what, hint

@@ -172,6 +172,11 @@ def _level(system: FileSystem) -> str:
     return next((layer for layer in system.layers if layer.startswith("raid")), "")
 
 
+def _stripes(system: FileSystem) -> int:
+    """Drives that a file lies across, which work at the same time."""
+    return max(1, len(system.drives)) if _level(system) in ("raid0", "raid10") else 1
+
+
 def kept_once(system: FileSystem) -> float:
     """The part of its drives' bytes that is not there for the case that one fails."""
     count = max(1, len(system.drives))
@@ -182,16 +187,13 @@ def kept_once(system: FileSystem) -> float:
 def _class_of(system: FileSystem) -> tuple[float, float]:
     """A striped file has all of its drives at work, for reads; writes go to the copies as well."""
     read, write = DISK_CLASSES[system.drive_kind]
-    if _level(system) not in ("raid0", "raid10"):
-        return read, write
-    count = max(1, len(system.drives))
-    return read * count, write * count * kept_once(system)
+    count = _stripes(system)
+    return read * count, write * count * (kept_once(system) if count > 1 else 1)
 
 
 def _described(system: FileSystem) -> str:
-    is_striped = _level(system) in ("raid0", "raid10") and len(system.drives) > 1
-    count = f"{len(system.drives)} x " if is_striped else ""
-    return f"{count}{system.drive_kind.value}"
+    count = _stripes(system)
+    return f"{f'{count} x ' if count > 1 else ''}{system.drive_kind.value}"
 
 
 def _is_of(rate: MeasuredRate, question: Question) -> bool:

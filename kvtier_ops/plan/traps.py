@@ -13,6 +13,7 @@ _GB, _GIB = UNITS["GB"], UNITS["GiB"]
 _IDLE_HUGEPAGE_BYTES_MIN = 256 * UNITS["MiB"]
 _PAGE_TOKENS_MAX = 256  # above it, hits are lost on short prompts
 _SYSTEM_PERCENT_MIN = 5
+_HUGEPAGE_NAMES = {size: name for name, size in HUGETLB_BYTES.items()}
 
 
 def find(plan: Plan) -> Iterator[Warning_]:
@@ -24,12 +25,9 @@ def find(plan: Plan) -> Iterator[Warning_]:
 def _hugepages(plan: Plan) -> Iterator[Warning_]:
     for need in plan.hugepages:
         if need.missing:
-            size = next(n for n, count in HUGETLB_BYTES.items() if count == need.page_bytes)
+            size = _HUGEPAGE_NAMES[need.page_bytes]
             where = f" on NUMA node {need.node}" if need.node is not None else ""
-            base = "/sys/kernel/mm"
-            if need.node is not None:
-                base = f"/sys/devices/system/node/node{need.node}"
-            file = f"{base}/hugepages/hugepages-{need.page_bytes // 1024}kB/nr_hugepages"
+            file = _reserved_file(need.page_bytes, need.node)
             yield Warning_(
                 "KVT-P011",
                 f"L2 of {format_bytes(plan.l2.bytes)} takes {need.pages:,} hugepages of {size}"
@@ -53,14 +51,19 @@ def _hugepages(plan: Plan) -> Iterator[Warning_]:
 
 
 def _use_them(page_bytes: int, hugepages: str) -> str:
-    file = f"/sys/kernel/mm/hugepages/hugepages-{page_bytes // 1024}kB/nr_hugepages"
-    names = {count: name for name, count in HUGETLB_BYTES.items()}
-    give_back = f"`echo 0 | sudo tee {file}`"
-    if page_bytes not in names:
+    name = _HUGEPAGE_NAMES.get(page_bytes)
+    give_back = f"`echo 0 | sudo tee {_reserved_file(page_bytes)}`"
+    if name is None:
         return give_back
-    if names[page_bytes] == hugepages:
+    if name == hugepages:
         return f"give L2 a size, or give them back: {give_back}"
-    return f"set `tiers.l2.hugepages: {names[page_bytes]}`, or give them back: {give_back}"
+    return f"set `tiers.l2.hugepages: {name}`, or give them back: {give_back}"
+
+
+def _reserved_file(page_bytes: int, node: int | None = None) -> str:
+    """Where the kernel takes how many there shall be, on all nodes or one."""
+    base = "/sys/kernel/mm" if node is None else f"/sys/devices/system/node/node{node}"
+    return f"{base}/hugepages/hugepages-{page_bytes // 1024}kB/nr_hugepages"
 
 
 def _units(plan: Plan) -> Iterator[Warning_]:

@@ -70,30 +70,32 @@ def _amount(value: Any) -> Amount:
     return value if isinstance(value, Amount) else parse_amount(_text(value))
 
 
-def _count(value: Any) -> int | Auto:
+def _whole_or_auto(value: Any, least: int, most: int, which: str) -> int | Auto:
     if isinstance(value, int | Auto) and not isinstance(value, bool):
         return value
     text = _text(value)
     if text == AUTO.value:
         return AUTO
-    if not (number := _whole(text)):
-        raise ValueError(f"write a whole number above 0, or `auto`, not `{text[:40]}`")
+    number = _whole(text)
+    if number is None or not least <= number <= most:
+        raise ValueError(f"write a whole number {which}, or `auto`, not `{text[:40]}`")
     return number
+
+
+def _count(value: Any) -> int | Auto:
+    return _whole_or_auto(value, 1, 10**18, "above 0")
+
+
+def _rank(value: Any) -> int | Auto:
+    return _whole_or_auto(value, 0, 9999, "from 0 to 9999")
 
 
 def _numa(value: Any) -> tuple[int, ...] | Auto:
     if isinstance(value, Auto) or value == AUTO.value:
         return AUTO
-    if value == "none":
+    if value == "none" or value == ():
         return ()
-    items = [str(item) for item in value] if isinstance(value, list | tuple) else None
-    if not items and value != ():
-        shown = value if isinstance(value, str) else "a section" if items is None else "[]"
-        raise ValueError(
-            f"write `auto`, `none` or a list of NUMA nodes, one for each rank, not `{shown[:40]}`"
-        )
-    _check_nodes(items or [])
-    return tuple(map(int, items or ()))
+    return _node_list(value, "`auto`, `none` or a list of NUMA nodes, one for each rank")
 
 
 def _base(info: ValidationInfo) -> Path:
@@ -152,34 +154,24 @@ def _nodes(value: Any) -> tuple[int, ...]:
     """A list of NUMA nodes; `all` is none of them by name."""
     if value == "all" or value == ():
         return ()
+    nodes = _node_list(value, "`all` or a list of NUMA nodes, such as `[0]`")
+    if len(set(nodes)) < len(nodes):
+        raise ValueError("names a NUMA node twice")
+    return nodes
+
+
+def _node_list(value: Any, allowed: str) -> tuple[int, ...]:
+    """`allowed`: what may be written here, for the error."""
     items = [str(item) for item in value] if isinstance(value, list | tuple) else None
     if not items:
         shown = value if isinstance(value, str) else "a section" if items is None else "[]"
-        raise ValueError(f"write `all` or a list of NUMA nodes, such as `[0]`, not `{shown[:40]}`")
-    _check_nodes(items)
-    if len(set(items)) < len(items):
-        raise ValueError("names a NUMA node twice")
-    return tuple(map(int, items))
-
-
-def _check_nodes(items: list[str]) -> None:
+        raise ValueError(f"write {allowed}, not `{shown[:40]}`")
     for item in items:
         if not (item.isascii() and item.isdecimal() and int(item[:6]) < NUMA_NODES_MAX):
             raise ValueError(
                 f"a NUMA node is a number from 0 to {NUMA_NODES_MAX - 1}, not `{item[:40]}`"
             )
-
-
-def _rank(value: Any) -> int | Auto:
-    if isinstance(value, int | Auto) and not isinstance(value, bool):
-        return value
-    text = _text(value)
-    if text == AUTO.value:
-        return AUTO
-    number = _whole(text)
-    if number is None or number > 9999:
-        raise ValueError(f"write a whole number from 0 to 9999, or `auto`, not `{text[:40]}`")
-    return number
+    return tuple(map(int, items))
 
 
 def _address(value: Any) -> str:
@@ -210,6 +202,7 @@ def _environment_value(value: Any) -> str:
 
 
 _AS_TEXT = PlainSerializer(str, return_type=str)
+_NUMBER_OR_TEXT = PlainSerializer(lambda value: value if isinstance(value, int) else str(value))
 
 
 def _schema(**entries: Any) -> WithJsonSchema:
@@ -254,13 +247,13 @@ TenantField = Annotated[
 CountField = Annotated[
     int | Auto,
     BeforeValidator(_count),
-    PlainSerializer(lambda value: value if isinstance(value, int) else str(value)),
+    _NUMBER_OR_TEXT,
     _schema(anyOf=[{"type": "integer", "minimum": 1}, {"const": "auto"}]),
 ]
 RankField = Annotated[
     int | Auto,
     BeforeValidator(_rank),
-    PlainSerializer(lambda value: value if isinstance(value, int) else str(value)),
+    _NUMBER_OR_TEXT,
     _schema(anyOf=[{"type": "integer", "minimum": 0, "maximum": 9999}, {"const": "auto"}]),
 ]
 _NODES = {
