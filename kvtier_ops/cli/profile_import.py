@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import textwrap
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,12 +12,12 @@ import typer
 
 from kvtier_ops.errors import BadInput, ExitCode
 from kvtier_ops.terminal import Terminal
+from kvtier_ops.text import report_width, wrapped
 
 if TYPE_CHECKING:
     from kvtier_ops.profile.importing import Imported
 
 _BYTES_MAX = 1 << 20
-_WIDTH_MIN, _WIDTH_MAX = 60, 120
 
 
 def import_profile(
@@ -89,7 +88,7 @@ def _stdin() -> str:
 
 def _report(made: Imported, width: int) -> str:
     """Every flag, and what became of it; no line is longer than the terminal but for long words."""
-    width = max(_WIDTH_MIN, min(width, _WIDTH_MAX))
+    width = report_width(width)
     parts = []
     for title, lines in (
         ("carried over", made.kept),
@@ -98,18 +97,13 @@ def _report(made: Imported, width: int) -> str:
     ):
         shown = [title]
         for line in lines:
-            shown += [_wrapped("  ", line.flag, width), _wrapped("      ", line.what, width)]
+            shown += [*_hanging("  ", line.flag, width), *_hanging("      ", line.what, width)]
         if lines:
             parts.append("\n".join(shown))
     return "\n\n".join(parts)
 
 
-def _wrapped(pad: str, text: str, width: int) -> str:
-    return textwrap.fill(
-        "".join(c if c.isprintable() else " " for c in text),
-        width,
-        initial_indent=pad,
-        subsequent_indent=pad + "  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+def _hanging(pad: str, text: str, width: int) -> list[str]:
+    """What a shell's line holds besides letters, such as newlines, is space here."""
+    plain = "".join(c if c.isprintable() else " " for c in text)
+    return wrapped(pad, plain, width, hang=len(pad) + 2)

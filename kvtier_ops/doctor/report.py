@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from kvtier_ops.doctor.check import Finding, Severity
 from kvtier_ops.errors import ExitCode
-
-_WIDTH_MIN, _WIDTH_MAX = 60, 120
+from kvtier_ops.text import report_width, wrapped
 
 
 def exit_code(findings: Sequence[Finding]) -> ExitCode:
@@ -27,14 +25,14 @@ def as_json(findings: Sequence[Finding]) -> list[dict[str, Any]]:
 
 def render(findings: Sequence[Finding], width: int) -> str:
     """A line for each check; below those that did not pass, what is required and the fix."""
-    width = max(_WIDTH_MIN, min(width, _WIDTH_MAX))
+    width = report_width(width)
     lines: list[str] = []
     for finding in findings:
-        lines += _wrapped(f"{_mark(finding):<8}{finding.id}  ", _headline(finding), width)
+        lines += wrapped(f"{_mark(finding):<8}{finding.id}  ", _headline(finding), width)
         if not finding.ok:
             if finding.required:
-                lines += _wrapped(" " * 10 + "required: ", finding.required, width)
-            lines += _wrapped(" " * 10 + "fix:      ", finding.fix, width)
+                lines += wrapped(" " * 10 + "required: ", finding.required, width)
+            lines += wrapped(" " * 10 + "fix:      ", finding.fix, width)
     failures = sum(not f.ok and f.severity is Severity.FAILURE for f in findings)
     warnings = sum(not f.ok and f.severity is Severity.WARNING for f in findings)
     lines += ["", f"{len(findings)} checks: {failures} failed, {warnings} with a warning"]
@@ -49,14 +47,3 @@ def _mark(finding: Finding) -> str:
 
 def _headline(finding: Finding) -> str:
     return f"{finding.what}: {finding.current}"
-
-
-def _wrapped(prefix: str, text: str, width: int) -> list[str]:
-    return textwrap.wrap(
-        text,
-        width,
-        initial_indent=prefix,
-        subsequent_indent=" " * len(prefix),
-        break_long_words=False,
-        break_on_hyphens=False,
-    ) or [prefix.rstrip()]

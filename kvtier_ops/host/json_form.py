@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kvtier_ops.errors import BadInput
+from kvtier_ops.text import shortened
 
 _NUMBER_MAX = 1 << 63  # the first that is too large
 _TEXT_MAX = 64 * 1024
@@ -152,5 +153,4 @@ def _join(place: str, name: str) -> str:
 
 def _shown(text: str) -> str:
     """What stands in somebody's file may be long, and move a terminal's cursor."""
-    safe = "".join(char if char.isprintable() else "?" for char in text)
-    return safe if len(safe) <= 120 else safe[:117] + "..."
+    return shortened(text, 120)

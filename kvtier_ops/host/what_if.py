@@ -12,6 +12,7 @@ from kvtier_ops.errors import BadInput
 from kvtier_ops.host.directories import SUPPOSED
 from kvtier_ops.host.known_gpus import KNOWN_GPUS, known_gpu
 from kvtier_ops.host.types import Drive, DriveKind, FileSystem, Gpu, Host, HugepagePool, NumaNode
+from kvtier_ops.text import shortened
 from kvtier_ops.units import format_bytes, parse_size
 
 # Assumed of parts that are only supposed: what the kernel, a driver and a file system keep.
@@ -266,5 +267,4 @@ def _size(part: _Part, text: str) -> int:
 
 
 def _shown(text: str) -> str:
-    safe = "".join(char if char.isprintable() else "?" for char in text)
-    return safe if len(safe) <= 80 else safe[:77] + "..."
+    return shortened(text, 80)

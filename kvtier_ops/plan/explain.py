@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from kvtier_ops.errors import BadInput
 from kvtier_ops.plan.arena import ARENA_ENTRY_BYTES, UNIT_BYTES
 from kvtier_ops.plan.question import BLOCK_BYTES
-from kvtier_ops.plan.report import describe_layers, sourced, wrapped
+from kvtier_ops.plan.report import describe_layers, sourced
 from kvtier_ops.plan.types import MemoryItem, MemoryPlan, Plan, TierPlan
+from kvtier_ops.text import printable, wrapped
 from kvtier_ops.units import format_bytes, format_decimal
 
 
@@ -54,7 +55,7 @@ def _tell(
 def _unknown(name: str, reasons: Mapping[str, Reason]) -> BadInput:
     close = difflib.get_close_matches(name, reasons, 1, 0.5)
     ending = [each for each in reasons if each.rpartition(".")[2] == name]
-    shown = "".join(c if c.isprintable() else "?" for c in name)[:60]
+    shown = printable(name)[:60]
     if close or ending:
         hint = f"did you mean `{(ending or close)[0]}`?"
     else:

@@ -6,6 +6,7 @@ import re
 
 from kvtier_ops.errors import BadInput
 from kvtier_ops.plan.answers import Load
+from kvtier_ops.text import printable
 
 WHOLE = r"(?:\d{1,3}(?:,\d{3}){1,4}|\d[\d_]{0,14})"  # `12000`, `12_000` or `12,000`
 _PATTERN = re.compile(
@@ -21,7 +22,7 @@ _RATE_MAX = 1e12
 def parse_load(text: str) -> Load:
     """Requests and the tokens of each that are computed, not found. Raises BadInput."""
     match = _PATTERN.fullmatch(text)
-    shown = "".join(c if c.isprintable() else "?" for c in text)[:60].strip()
+    shown = printable(text)[:60].strip()
     if match is None:
         raise BadInput(
             f"`{shown}` is not a load",

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 
 from kvtier_ops.model.kv_shape import KvKind, KvLayers
 from kvtier_ops.plan.types import Figure, HugepageNeed, MemoryPlan, Plan, TierPlan, Wear
+from kvtier_ops.text import report_width, wrapped
 from kvtier_ops.units import UNITS, format_bytes, format_decimal
 
 _BAR_CELLS = 10
-_WIDTH_MIN, _WIDTH_MAX = 60, 120
 
 
 def render_plan(plan: Plan, width: int) -> str:
     """Plain text; no line is longer than `width` but for paths."""
-    width = max(_WIDTH_MIN, min(width, _WIDTH_MAX))
+    width = report_width(width)
     parts = [_model(plan, width), _tiers(plan, width)]
     parts += [_memory(memory, width) for memory in plan.memories]
     parts += [_conversations(plan), _rates(plan, width)]
@@ -208,15 +207,3 @@ def _warnings(plan: Plan, width: int) -> str:
         lines += wrapped(f"warning: {warning.id}: ", warning.what, width, hang=2)
         lines += wrapped("hint: ", warning.hint, width, hang=2)
     return "\n".join(lines)
-
-
-def wrapped(prefix: str, text: str, width: int, hang: int | None = None) -> list[str]:
-    """`prefix` and then `text`, wrapped below its own beginning or below column `hang`."""
-    return textwrap.wrap(
-        text,
-        width,
-        initial_indent=prefix,
-        subsequent_indent=" " * (len(prefix) if hang is None else hang),
-        break_long_words=False,
-        break_on_hyphens=False,
-    ) or [prefix.rstrip()]

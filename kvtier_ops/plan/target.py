@@ -10,8 +10,8 @@ from kvtier_ops.errors import BadInput
 from kvtier_ops.plan.arena import arena_bytes
 from kvtier_ops.plan.disk import directory_bytes
 from kvtier_ops.plan.load import WHOLE, as_number
-from kvtier_ops.plan.report import wrapped
 from kvtier_ops.plan.types import MemoryPlan, Plan
+from kvtier_ops.text import printable, wrapped
 from kvtier_ops.units import UNITS, format_bytes, format_decimal
 
 _PATTERN = re.compile(
@@ -58,7 +58,7 @@ def parse_target(text: str) -> Target:
     """`200 users x 32k tokens`, `200 users x 32k tokens, 20 active`. Raises BadInput."""
     match = _PATTERN.fullmatch(text)
     if match is None:
-        shown = "".join(c if c.isprintable() else "?" for c in text)[:60]
+        shown = printable(text)[:60]
         raise BadInput(
             f"`{shown}` is not a target",
             'such as `--target "200 users x 32k tokens"`, or `..., 20 active`',

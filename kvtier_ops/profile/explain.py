@@ -11,7 +11,8 @@ from pydantic_core import ErrorDetails
 from kvtier_ops.errors import Problem
 from kvtier_ops.profile.walk import example_of, model_at, nearest_field
 from kvtier_ops.profile.written import FieldPath, Written, at, leaves
-from kvtier_ops.profile.yaml_source import Tree, dotted, printable, visible
+from kvtier_ops.profile.yaml_source import Tree, dotted, visible
+from kvtier_ops.text import printable
 from kvtier_ops.units import Respelled
 
 

@@ -16,7 +16,8 @@ from kvtier_ops import paths
 from kvtier_ops.errors import Problem, ProfileError
 from kvtier_ops.profile.schema import VERSION
 from kvtier_ops.profile.written import FieldPath, Written
-from kvtier_ops.profile.yaml_source import Tree, parse_yaml, printable, read_source
+from kvtier_ops.profile.yaml_source import Tree, parse_yaml, read_source
+from kvtier_ops.text import printable
 
 EXTENDS = "extends"
 FILES_MAX = 8

@@ -20,6 +20,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from kvtier_ops.errors import Problem, ProfileError
 from kvtier_ops.profile.secrets import MASK
 from kvtier_ops.profile.written import FieldPath, Written, read_written
+from kvtier_ops.text import shortened
 
 SOURCE_BYTES_MAX = 128 << 10
 NODES_MAX = 4_000
@@ -285,13 +286,7 @@ def dotted(path: FieldPath) -> str:
 
 def visible(text: str) -> str:
     """At most 40 characters, each of which can be seen."""
-    shown = printable(text[:41])
-    return shown if len(shown) <= 40 else shown[:37] + "..."
-
-
-def printable(text: str) -> str:
-    """Without what could move the cursor, or cannot be seen."""
-    return "".join(character if character.isprintable() else "?" for character in text)
+    return shortened(text, 40)
 
 
 def _place(name: str, node: Node) -> str:

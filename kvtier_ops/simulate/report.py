@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-import textwrap
 
 from kvtier_ops.simulate.findings import down, points
 from kvtier_ops.simulate.result import DiskResult, Result, SweepResult, WaitResult
+from kvtier_ops.text import report_width, wrapped
 from kvtier_ops.units import format_bytes
 
-_WIDTH_MIN, _WIDTH_MAX = 60, 120
 _DAYS_SHOWN = 7
 
 
 def render(result: Result, width: int) -> str:
     """Plain text; no line is longer than `width` but for the trace's name."""
-    width = max(_WIDTH_MIN, min(width, _WIDTH_MAX))
+    width = report_width(width)
     parts = [_head(result, width), _tiers(result, width)]
     if result.waits:
         parts.append(_waits(result.waits))
@@ -39,7 +38,7 @@ def _head(result: Result, width: int) -> str:
     ]  # fmt: skip
     if trace.speed != 1:
         rows.append(("speed", f"requests come {trace.speed:g} times as fast as in the trace"))
-    return "\n".join(line for name, text in rows for line in _wrapped(f"{name:<7}", text, width))
+    return "\n".join(line for name, text in rows for line in wrapped(f"{name:<7}", text, width))
 
 
 def _tiers(result: Result, width: int) -> str:
@@ -59,7 +58,7 @@ def _tiers(result: Result, width: int) -> str:
         bar = _bar(rate, cells, begin if is_part else 0.0)
         begin += rate if is_part else 0.0
         lines.append(f"{name:<8}{size:>10}{tokens:>14}{points(rate):>6} % {bar}".rstrip())
-    lines += _wrapped(
+    lines += wrapped(
         "",
         f"L1 and L2 alone find {points(rates.memory)} %; told which blocks are used no more, they "
         f"would find {points(rates.told)} % (hints of a session's end tell), and "
@@ -89,7 +88,7 @@ def _load(load: float) -> str:
 def _rates(result: Result, width: int) -> str:
     lines = []
     for row in result.rates:
-        lines += _wrapped(f"  {row.what:<11}{row.rate:>18}  ", row.source, width)
+        lines += wrapped(f"  {row.what:<11}{row.rate:>18}  ", row.source, width)
     return "\n".join(["rates", *lines])
 
 
@@ -126,7 +125,7 @@ def _sweep(sweep: SweepResult, width: int) -> str:
 
 
 def _sentences(prefix: str, sentences: list[str], width: int) -> str:
-    return "\n".join(line for text in sentences for line in _wrapped(prefix, text, width, hang=2))
+    return "\n".join(line for text in sentences for line in wrapped(prefix, text, width, hang=2))
 
 
 def _bar(rate: float, cells: int, begin: float = 0.0) -> str:
@@ -156,14 +155,3 @@ def seconds(value: float) -> str:
     return (
         f"{value:.2f} s" if value < 10 else f"{value:.1f} s" if value < 100 else f"{value:,.0f} s"
     )
-
-
-def _wrapped(prefix: str, text: str, width: int, hang: int | None = None) -> list[str]:
-    return textwrap.wrap(
-        text,
-        width,
-        initial_indent=prefix,
-        subsequent_indent=" " * (len(prefix) if hang is None else hang),
-        break_long_words=False,
-        break_on_hyphens=False,
-    ) or [prefix.rstrip()]

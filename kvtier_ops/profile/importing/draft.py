@@ -9,6 +9,7 @@ from kvtier_ops.errors import ProfileError
 from kvtier_ops.profile.draft import quoted
 from kvtier_ops.profile.load import load_text
 from kvtier_ops.profile.walk import all_fields
+from kvtier_ops.text import printable
 
 _TRIES_MAX = 200  # fields that the loader may refuse, one after the other
 Value = str | int | float | bool | list[str] | dict[str, str]
@@ -119,7 +120,7 @@ def _headings(before: tuple[str, ...], now: tuple[str, ...]) -> list[str]:
 
 def _written(pad: str, name: str, entry: _Entry) -> list[str]:
     why = f"# {' '.join(entry.flag.split())}" + (f": {entry.note}" if entry.note else "")
-    why = "".join(c if c.isprintable() else "?" for c in why)[:120]
+    why = printable(why)[:120]
     if isinstance(entry.value, list):
         items = [f"{pad}  - {quoted(item)}" for item in entry.value]
         return [f"{pad + name + ':':<32}  {why}", *items]
