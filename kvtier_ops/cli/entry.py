@@ -12,11 +12,12 @@ import typer
 
 from kvtier_ops.cache.commands import app as cache_app
 from kvtier_ops.cli.bench import app as bench_app
+from kvtier_ops.cli.doctor import doctor
 from kvtier_ops.cli.host import app as host_app
+from kvtier_ops.cli.launch import launch
 from kvtier_ops.cli.model import app as model_app
 from kvtier_ops.cli.plan import plan
 from kvtier_ops.cli.profile import app as profile_app
-from kvtier_ops.cli.serve import doctor, launch
 from kvtier_ops.cli.simulate import simulate
 from kvtier_ops.errors import REPORT_URL, BadInput, ExitCode, Interrupted, KvtierError, Problem
 from kvtier_ops.store.commands import app as store_app

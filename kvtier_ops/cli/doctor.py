@@ -1,4 +1,4 @@
-"""`kvtier doctor` and `kvtier launch`. What only they need is imported when they run."""
+"""`kvtier doctor`. What only it needs is imported when it runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from kvtier_ops.cli.options import AsJson, Overrides, ProfilePath
+from kvtier_ops.cli.options import AsJson, Overrides
 from kvtier_ops.profile.load import load_profile
 from kvtier_ops.terminal import Terminal
 
@@ -32,16 +32,3 @@ def doctor(
     text = json.dumps(report.as_json(findings), indent=2) if as_json else ""
     terminal.data(text or report.render(findings, terminal.out.width))
     return report.exit_code(findings)
-
-
-def launch(
-    profile: ProfilePath,
-    overrides: Overrides = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show plan, configuration and command; start nothing.")
-    ] = False,
-) -> int:
-    """Serve a profile until Ctrl-C."""
-    from kvtier_ops import launch as launching
-
-    return launching.launch(profile, overrides or [], Terminal(), dry_run=dry_run)
