@@ -81,6 +81,12 @@ class HugepageNeed:
     reserved: int  # there are, in use or not
     free: int
     among: tuple[int, ...] = ()  # nodes that it may lie on, where it is on no certain one
+    granted: int | None = None  # by the cgroup, over all nodes; None: it sets no limit
+
+    @property
+    def is_forbidden(self) -> bool:
+        """However many are reserved, the cgroup does not let this process have them."""
+        return self.granted is not None and self.granted < self.pages
 
     @property
     def missing(self) -> int:
