@@ -13,7 +13,7 @@ from kvtier_ops.doctor.examine import find
 from kvtier_ops.errors import ChecksFailed, ExitCode, KvtierError, Problem
 from kvtier_ops.instance import log_path_of, run_dir_of, state_dir_of
 from kvtier_ops.launch.arena import create_arena
-from kvtier_ops.launch.binding import binding_of
+from kvtier_ops.launch.binding import binding_of, describe_ranks
 from kvtier_ops.launch.engine_log import EngineLog
 from kvtier_ops.launch.engine_process import EngineProcess, engine_command, url_of
 from kvtier_ops.launch.run_dir import RunDir, open_run_dir
@@ -155,7 +155,7 @@ def _show(file: ProfileFile, plan: Plan, terminal: Terminal) -> int:
     terminal.data(config.model_dump_json(indent=2))
     environment = masked_environment(plan.profile.engine.environment)
     for title, lines in (
-        ("binding", binding_of(plan).describe()),
+        ("binding", [*binding_of(plan).describe(), *describe_ranks(plan)]),
         ("environment", [f"{name}={value}" for name, value in environment.items()]),
         ("command", [_shown(engine_command(run_dir / "config.json"))]),
     ):
