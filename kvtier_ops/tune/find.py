@@ -17,7 +17,7 @@ from kvtier_ops.units import UNITS, format_bytes
 _THP = "/sys/kernel/mm/transparent_hugepage"
 # Below this the page tables of a small-paged arena do not matter.
 THP_MATTERS_BYTES = UNITS["GiB"]
-# Measured (docs/benchmarks.md): reading weights goes 1.8 times as fast as with the usual 128 KiB.
+# Measured (docs/benchmarks.md): reading weights goes twice as fast as with the usual 128 KiB.
 READAHEAD_KIB = 4096
 _READAHEAD_ENOUGH_KIB = 1024
 _HUGEPAGE_NAMES = {size: name for name, size in HUGETLB_BYTES.items()}
@@ -106,8 +106,8 @@ def _replace(setting: Setting, new: str, why: str, kernel: _Kernel) -> Iterator[
 
 
 def _schedulers(plan: Plan, kernel: _Kernel) -> Iterator[Change]:
-    """Of drives behind L3. A virtual disk is left alone: there, none is quicker in the middle
-    and ten times slower at the end (docs/benchmarks.md)."""
+    """Of drives behind L3. A virtual disk is left alone: without a scheduler its rate is no better,
+    and its slowest reads are twenty times as slow (docs/benchmarks.md)."""
     for disk in plan.disks:
         for drive in disk.on.drives:
             setting = Setting(f"/sys/block/{drive.name}/queue/scheduler", Kind.CHOICE)
