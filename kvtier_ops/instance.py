@@ -17,17 +17,26 @@ def instance_name(profile: Path) -> str:
     return f"{stem}-{hashlib.blake2b(os.fsencode(real), digest_size=4).hexdigest()}"
 
 
-def run_dir_of(profile: Path) -> Path:
+def run_root() -> Path:
     """Below $XDG_RUNTIME_DIR or, where there is none, $XDG_STATE_HOME/kvtier/run."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     if runtime and Path(runtime).is_absolute() and os.access(runtime, os.W_OK | os.X_OK):
-        return Path(runtime) / "kvtier" / instance_name(profile)
-    return xdg_home("XDG_STATE_HOME") / "kvtier" / "run" / instance_name(profile)
+        return Path(runtime) / "kvtier"
+    return xdg_home("XDG_STATE_HOME") / "kvtier" / "run"
+
+
+def run_dir_of(profile: Path) -> Path:
+    """Sockets, the engine's configuration and the launcher's state, while it runs."""
+    return run_root() / instance_name(profile)
+
+
+def log_root() -> Path:
+    """Logs outlive the run, so they are not in the run's folder."""
+    return xdg_home("XDG_STATE_HOME") / "kvtier" / "log"
 
 
 def log_path_of(profile: Path) -> Path:
-    """Logs outlive the run, so they are not in the run's folder."""
-    return xdg_home("XDG_STATE_HOME") / "kvtier" / "log" / instance_name(profile) / "engine.log"
+    return log_root() / instance_name(profile) / "engine.log"
 
 
 def state_dir_of(profile: Path) -> Path:

@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _refuse(str(error), "set the variable, or write the file", EXIT_BAD_CONFIG)
     except BadConfig as error:
         return _refuse(str(error), "`kvtier launch PROFILE` writes this file", EXIT_BAD_CONFIG)
-    set_up_logging(config.log_level, "server")
+    set_up_logging(config.log_level, "server", config.log_format)
     try:
         listener = listen(config.server)
     except ListenError as error:

@@ -21,6 +21,7 @@ L3Eviction = Literal["lru", "keep_reused"]
 L3Write = Literal["on_evict", "write_through"]
 L3Admission = Literal["auto", "all"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
 TENANT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 RATES_FILE = "rates.json"  # in `state_dir`: what a run has measured, for the next plan
 SECRET_CHARS_MIN = 8  # to refuse an empty file or a slip, not to judge a key's strength
@@ -214,6 +215,7 @@ class EngineConfig(Section):
     parallel: ParallelConfig = ParallelConfig()
     server: ServerConfig = ServerConfig()
     log_level: LogLevel = "info"
+    log_format: LogFormat = "text"
     run_dir: Path = Field(
         description="Private folder (0700) of this run: sockets, the bound address, logs."
     )

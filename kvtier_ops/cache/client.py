@@ -15,9 +15,10 @@ TIMEOUT_S = 600.0  # bringing a long prefix up from a slow disk takes a while
 SHOWN_CHARS_MAX = 300
 
 
-def ask(url: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    """GET, or POST of `body`, below /admin/cache. Raises BadInput or Refused."""
-    key = os.environ.get(KEY_VARIABLE, "").strip()
+def ask(url: str, path: str, body: dict[str, Any] | None = None, key: str = "") -> dict[str, Any]:
+    """GET, or POST of `body`, below /admin/cache, with the environment's key if there is no
+    other. Raises BadInput or Refused."""
+    key = key or os.environ.get(KEY_VARIABLE, "").strip()
     if not key:
         raise BadInput(
             f"the environment has no `{KEY_VARIABLE}`",

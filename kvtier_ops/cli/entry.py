@@ -14,6 +14,7 @@ from kvtier_ops.cache.commands import app as cache_app
 from kvtier_ops.cli.bench import app as bench_app
 from kvtier_ops.cli.doctor import doctor
 from kvtier_ops.cli.host import app as host_app
+from kvtier_ops.cli.instances import logs, ps, reload, restart, status, stop
 from kvtier_ops.cli.launch import launch
 from kvtier_ops.cli.model import app as model_app
 from kvtier_ops.cli.plan import plan
@@ -37,6 +38,8 @@ app.command()(plan)
 app.command()(doctor)
 app.command()(tune)
 app.command()(launch)
+for command in (ps, status, logs, stop, restart, reload):
+    app.command()(command)
 app.command()(simulate)
 app.add_typer(bench_app, name="bench")
 app.add_typer(cache_app, name="cache")

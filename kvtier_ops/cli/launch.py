@@ -14,10 +14,29 @@ def launch(
     profile: ProfilePath,
     overrides: Overrides = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show plan, configuration and command; start nothing.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Show plan, checks, configuration and command; start nothing."
+        ),
+    ] = False,
+    detach: Annotated[
+        bool,
+        typer.Option("--detach", "-d", help="Return when it serves; it outlives the terminal."),
+    ] = False,
+    force: Annotated[
+        list[str] | None,
+        typer.Option("--force", metavar="ID", help="Launch although this check fails."),
+    ] = None,
+    no_tune: Annotated[
+        bool, typer.Option("--no-tune", help="Leave the host as it is; see `kvtier tune`.")
     ] = False,
 ) -> int:
-    """Serve a profile until Ctrl-C."""
+    """Serve a profile until Ctrl-C, or with --detach until `kvtier stop`."""
     from kvtier_ops import launch as launching
 
-    return launching.launch(profile, overrides or [], Terminal(), dry_run=dry_run)
+    wish = launching.Wish(
+        profile, tuple(overrides or ()), tuple(force or ()), dry_run, tune=not no_tune
+    )
+    if detach:
+        return launching.launch_detached(wish, Terminal())
+    return launching.launch(wish, Terminal())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -75,9 +74,9 @@ def _changes(plan: Plan) -> Sequence[Change]:
 def _show(plan: Plan, terminal: Terminal) -> int:
     from kvtier_ops.tune.limits import raise_limits
     from kvtier_ops.tune.report import render_changes, render_limits
-    from kvtier_ops.tune.rights import obstacle
+    from kvtier_ops.tune.rights import kvtier_as_root, obstacle
 
-    changes, again = _changes(plan), _again()
+    changes, again = _changes(plan), kvtier_as_root(sys.argv[1:])
     lines = render_changes(changes, terminal.out.width) or ["nothing to change on this host"]
     limits = [
         f"  {line}"
@@ -114,16 +113,17 @@ def _apply(plan: Plan, terminal: Terminal) -> int:
     from kvtier_ops.tune.journal import open_journal
     from kvtier_ops.tune.owner import OPERATOR
     from kvtier_ops.tune.report import render_results
-    from kvtier_ops.tune.undo import lines, put_back_stale
+    from kvtier_ops.tune.rights import kvtier_as_root
+    from kvtier_ops.tune.undo import put_back_stale
 
     with open_journal(
         on_wait=lambda: terminal.note("waiting for another kvtier that tunes")
     ) as journal:
         _say_forgotten(journal.forgotten, terminal)
-        for line in lines(put_back_stale(journal, Path("/"))):
-            terminal.note(f"left by a killed launcher: {line}")
+        for done in put_back_stale(journal, Path("/")):
+            terminal.note(f"put back what a killed launcher changed: {done.line}")
         with terminal.progress() as progress:
-            tuner = Tuner(journal, OPERATOR, _again(), progress=progress.update)
+            tuner = Tuner(journal, OPERATOR, kvtier_as_root(sys.argv[1:]), progress=progress.update)
             results = tuner.apply(find_changes(plan, journal))
     shown = render_results(results, terminal.out.width) or ["nothing to change on this host"]
     terminal.data("\n".join(shown))
@@ -136,7 +136,7 @@ def _apply(plan: Plan, terminal: Terminal) -> int:
 
 def _undo(terminal: Terminal, dry_run: bool) -> int:
     from kvtier_ops.tune.journal import open_journal, read_journal
-    from kvtier_ops.tune.undo import lines, put_back
+    from kvtier_ops.tune.undo import put_back
 
     if dry_run:
         for entry in reversed(read_journal().entries):
@@ -152,7 +152,7 @@ def _undo(terminal: Terminal, dry_run: bool) -> int:
         kept = list(
             dict.fromkeys(entry.owner.name for entry in journal.entries if entry.owner.is_alive)
         )
-    terminal.data("\n".join(lines(done)) or "nothing to put back")
+    terminal.data("\n".join(each.line for each in done) or "nothing to put back")
     for name in kept:
         terminal.note(f"{name} is running and keeps its changes until it stops")
     return ExitCode.REFUSED if any(each.error for each in done) else ExitCode.OK
@@ -161,11 +161,3 @@ def _undo(terminal: Terminal, dry_run: bool) -> int:
 def _say_forgotten(count: int, terminal: Terminal) -> None:
     if count:
         terminal.note(f"this host was rebooted since: {count} changes are gone with that")
-
-
-def _again() -> str:
-    """This command as root."""
-    from kvtier_ops.tune.rights import as_root
-
-    program = os.path.abspath(sys.argv[0])
-    return as_root(sys.argv[1:], program if os.access(program, os.X_OK) else "kvtier")

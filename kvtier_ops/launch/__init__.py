@@ -1,5 +1,6 @@
-"""`kvtier launch`: prepares, starts the engine, waits until it is ready, and ends it well."""
+"""`kvtier launch`: prepares, starts the engine, keeps it running, and ends it well."""
 
-from kvtier_ops.launch.serve import launch
+from kvtier_ops.launch.detach import launch_detached
+from kvtier_ops.launch.serve import Wish, launch
 
-__all__ = ["launch"]
+__all__ = ["Wish", "launch", "launch_detached"]

@@ -1,16 +1,19 @@
-"""The engine's stderr: to a rotated file, its warnings to the terminal, its end to the error."""
+"""What engine and launcher say: to a rotated file, and warnings to the terminal."""
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
+from kvtier_engine.config import LogFormat, LogLevel
 from kvtier_ops.errors import HostError, Problem
 
 FILE_BYTES_MAX = 16 << 20
@@ -23,13 +26,31 @@ _RECORD = re.compile(r"^\S+ (DEBUG|INFO|WARNING|ERROR|CRITICAL) (\S+): (.*)$")
 _LOUD = ("WARNING", "ERROR", "CRITICAL")
 
 
-class EngineLog:
-    """Copies lines from a pipe in a thread of its own until the pipe ends."""
+class Record(NamedTuple):
+    """A line of the log, taken apart."""
 
-    def __init__(self, path: Path, loud: Callable[[str], None]) -> None:
-        """`loud` is called with each warning and error, from the thread. Raises HostError."""
+    level: str
+    component: str
+    message: str
+
+
+class EngineLog:
+    """One file for one launch. Engines come one after the other; each one's pipe is copied in a
+    thread of its own until it ends."""
+
+    def __init__(
+        self,
+        path: Path,
+        loud: Callable[[str], None],
+        layout: LogFormat = "text",
+        level: LogLevel = "info",
+    ) -> None:
+        """`loud` is called with each warning and error of the engine, from the thread.
+        Raises HostError."""
         self.path = path
         self._loud = loud
+        self._layout = layout
+        self._level = level
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._thread: threading.Thread | None = None
         try:
@@ -43,27 +64,44 @@ class EngineLog:
         if path.stat().st_size:
             self._file.doRollover()
 
+    def set_up(self, layout: LogFormat, level: LogLevel) -> None:
+        """How lines are written from now on."""
+        self._layout, self._level = layout, level
+
+    def event(self, level: LogLevel, message: str) -> None:
+        """A line of the launcher's own, if the level lets it through."""
+        if getattr(logging, level.upper()) >= getattr(logging, self._level.upper()):
+            self._write(_own_line(self._layout, level, "launcher", message))
+
     def follow(self, pipe: IO[bytes]) -> None:
-        """Starts copying `pipe`."""
+        """Starts copying the pipe of a new engine; what an earlier one said is its own."""
+        self._tail.clear()
         self._thread = threading.Thread(target=self._copy, args=(pipe,), daemon=True)
         self._thread.start()
 
     def _copy(self, pipe: IO[bytes]) -> None:
-        is_loud = False
         for raw in pipe:
             line = raw.decode(errors="replace").rstrip("\n")
             self._tail.append(line)
-            self._file.emit(logging.makeLogRecord({"msg": line}))
-            match = _RECORD.match(line)
-            if match:
-                is_loud = match[1] in _LOUD
-                if is_loud:
-                    self._loud(f"{match[2]}: {match[3]}")
+            record = parse(line)
+            if self._layout == "json" and (record is None or not line.startswith("{")):
+                # Not the engine's logging: a library's print, a crash, an `error:` of its start.
+                self._write(_own_line("json", "info", "engine", line))
+            else:
+                self._write(line)
+            if record is not None and record.level in _LOUD:
+                self._loud(f"{record.component}: {record.message}")
 
-    def close(self) -> None:
+    def _write(self, line: str) -> None:
+        self._file.handle(logging.makeLogRecord({"msg": line}))
+
+    def join(self) -> None:
         """Waits for the pipe's end, which comes when the engine's last process ends."""
         if self._thread:
             self._thread.join(_JOIN_S)
+
+    def close(self) -> None:
+        self.join()
         self._file.close()
 
     def tail(self, count: int) -> list[str]:
@@ -75,6 +113,28 @@ class EngineLog:
         return explain(list(self._tail))
 
 
+def parse(line: str) -> Record | None:
+    """A record of either layout; None for any other line."""
+    if line.startswith("{"):
+        try:
+            said = json.loads(line)
+            return Record(str(said["level"]).upper(), str(said["component"]), str(said["message"]))
+        except (ValueError, KeyError, TypeError):
+            return None
+    match = _RECORD.match(line)
+    return Record(match[1], match[2], match[3]) if match else None
+
+
+def _own_line(layout: LogFormat, level: str, component: str, message: str) -> str:
+    """As kvtier_engine.log writes them."""
+    at = time.time()
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(at)) + f".{int(at % 1 * 1000):03d}"
+    if layout == "text":
+        return f"{stamp} {level.upper()} {component}: {message}"
+    line = {"time": stamp, "level": level, "component": component, "message": message}
+    return json.dumps(line, ensure_ascii=False)
+
+
 def explain(lines: list[str]) -> Problem | None:
     """The first complete sentence that the engine gave for its end."""
     for number, line in enumerate(lines):
@@ -82,9 +142,10 @@ def explain(lines: list[str]) -> Problem | None:
             following = lines[number + 1] if number + 1 < len(lines) else ""
             hint = following.removeprefix("hint: ") if following.startswith("hint: ") else ""
             return Problem(line.removeprefix("error: "), hint)
-    errors = [match for line in lines if (match := _RECORD.match(line)) and match[1] in _LOUD[1:]]
-    for match in errors:
-        what, marker, hint = match[3].partition("; hint: ")
+    records = [record for line in lines if (record := parse(line)) is not None]
+    errors = [record.message for record in records if record.level in _LOUD[1:]]
+    for message in errors:
+        what, marker, hint = message.partition("; hint: ")
         if marker:
             return Problem(what, hint)
-    return Problem(errors[0][3]) if errors else None
+    return Problem(errors[0]) if errors else None

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kvtier_ops.errors import AlreadyRunning, HostError
-from kvtier_ops.instance import run_dir_of
+from kvtier_ops.instance import instance_name, run_dir_of
+from kvtier_ops.instances.leftovers import CONFIG_FILE, LOCK_FILE, clean_run_dir, remove_files
 
 # Unix socket paths have 107 bytes at most; the engine's socket names take up to 27 of them.
 RUN_DIR_BYTES_MAX = 80
@@ -22,10 +23,11 @@ class RunDir:
 
     path: Path
     lock_fd: int
+    cleaned: str = ""  # a sentence about what a killed launcher had left here
 
     @property
     def config_path(self) -> Path:
-        return self.path / "config.json"
+        return self.path / CONFIG_FILE
 
     def write_config(self, text: str) -> Path:
         """Only its owner can read it."""
@@ -43,15 +45,9 @@ class RunDir:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def clean(self) -> None:
-        """Removes what this or a killed run left behind; the lock file stays."""
-        for entry in self.path.iterdir():
-            if entry.name != "lock" and not entry.is_dir():
-                entry.unlink(missing_ok=True)
-
     def close(self) -> None:
         """Removes the run's files and frees the lock."""
-        self.clean()
+        remove_files(self.path)
         os.close(self.lock_fd)
 
 
@@ -71,13 +67,15 @@ def open_run_dir(profile: Path) -> RunDir:
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
             raise HostError(f"`{path}` belongs to somebody else", "set XDG_RUNTIME_DIR")
         path.chmod(0o700)
-        fd = _lock(path / "lock", profile)
+        fd = _lock(path / LOCK_FILE, profile)
     except OSError as error:
         hint = "set XDG_RUNTIME_DIR to a folder that you may write to"
         raise HostError(f"cannot use `{error.filename or path}`: {error.strerror}", hint) from error
-    run_dir = RunDir(path, fd)
-    run_dir.clean()
-    return run_dir
+    try:
+        return RunDir(path, fd, clean_run_dir(path))
+    except BaseException:
+        os.close(fd)
+        raise
 
 
 def _lock(path: Path, profile: Path) -> int:
@@ -90,7 +88,8 @@ def _lock(path: Path, profile: Path) -> int:
         os.close(fd)
         raise AlreadyRunning(
             f"`{profile}` is already being served, by `kvtier launch` with pid {pid}",
-            f"stop it with `kill {pid}`, or copy the profile and change port and directories",
+            f"`kvtier stop {instance_name(profile)}` stops it, or copy the profile and change port "
+            "and directories",
         ) from None
     os.ftruncate(fd, 0)
     os.write(fd, f"{os.getpid()}\n".encode())

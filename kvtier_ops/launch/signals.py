@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import signal
+from collections.abc import Iterable
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -42,8 +43,10 @@ class StopSignals:
         with contextlib.suppress(BlockingIOError):  # a full pipe wakes the loop as well
             os.write(self._write_fd, b"!")
 
-    def wait(self, fd: int, timeout_s: float | None) -> None:
-        """Returns when `fd` is readable, a signal has come, or time is up."""
-        ready, _, _ = select.select([fd, self._read_fd], [], [], timeout_s)
+    def wait(self, fds: Iterable[int], timeout_s: float | None) -> list[int]:
+        """Returns when one of `fds` is readable, a signal has come, or time is up: those fds."""
+        ready, _, _ = select.select([*fds, self._read_fd], [], [], timeout_s)
         if self._read_fd in ready:
             os.read(self._read_fd, 4096)
+            ready.remove(self._read_fd)
+        return ready

@@ -5,9 +5,10 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
-from kvtier_ops.errors import EngineFailed, ExitCode, Interrupted, Refused
+from kvtier_ops.errors import EngineFailed, Interrupted, KvtierError, Refused
 from kvtier_ops.launch.engine_log import EngineLog
 from kvtier_ops.launch.engine_process import EngineProcess, Readiness, ask_ready
 from kvtier_ops.launch.run_dir import RunDir
@@ -29,45 +30,58 @@ STAGES = {
 }
 
 
+class Say(Protocol):
+    """Tells the operator, and the log."""
+
+    def __call__(self, text: str) -> None: ...
+
+
+@dataclass
+class Surroundings:
+    """What all engines of a launch have in common."""
+
+    log: EngineLog
+    run_dir: RunDir
+    signals: StopSignals
+    terminal: Terminal
+    say: Say
+    control_fd: int
+    refuse_orders: Callable[[], None]  # called when `control_fd` is readable and nobody has time
+
+    def wait(self, fds: tuple[int, ...], timeout_s: float) -> None:
+        """Until one of `fds` is readable, a signal has come, or time is up."""
+        if self.control_fd in self.signals.wait((*fds, self.control_fd), timeout_s):
+            self.refuse_orders()
+
+
 @dataclass
 class Supervisor:
     """Watches one engine. The arena's memory is the caller's, so another engine may follow."""
 
     engine: EngineProcess
-    log: EngineLog
-    run_dir: RunDir
-    signals: StopSignals
-    terminal: Terminal
+    around: Surroundings
     start_timeout_s: float
     drain_s: float
+    is_ready: bool = field(default=False, init=False)
+    _is_asked: bool = field(default=False, init=False)  # to end, by `drain`
 
-    def run(self, on_ready: Callable[[str, int], None]) -> int:
-        """Serves until the engine ends as asked, and returns the exit code.
+    def until_ready(self) -> tuple[str, int] | None:
+        """The address, or None if a signal came first.
 
-        Raises EngineFailed if it ends by itself, Refused if its start makes no progress.
+        Raises EngineFailed if the engine ends by itself, Refused if it makes no progress.
         """
-        address = self._until_ready()
-        if address is None:
-            return self._stop(was_ready=False)
-        on_ready(*address)
-        while self.signals.count == 0:
-            if self.engine.status() is not None:
-                raise self._failure("while serving")
-            self.signals.wait(self.engine.fd, None)
-        return self._stop(was_ready=True)
-
-    def _until_ready(self) -> tuple[str, int] | None:
-        """The address, or None if a signal came first."""
+        around = self.around
         deadline = time.monotonic() + self.start_timeout_s
         last: dict[str, tuple[int, int]] = {}
-        with self.terminal.progress() as progress:
-            while self.signals.count == 0:
+        with around.terminal.progress() as progress:
+            while around.signals.count == 0:
                 if self.engine.status() is not None:
                     break
-                address = self.run_dir.address()
+                address = around.run_dir.address()
                 found = ask_ready(*address) if address else None
                 if address and found and found.is_ready:
                     self._show(progress.update, last, found)
+                    self.is_ready = True
                     return address
                 if found and found.stages != last:
                     self._show(progress.update, last, found)
@@ -76,9 +90,9 @@ class Supervisor:
                 if time.monotonic() > deadline:
                     self.engine.kill()
                     raise self._deadline()
-                self.signals.wait(self.engine.fd, POLL_S)
-        if self.signals.count == 0:
-            raise self._failure("before it was ready")
+                around.wait((self.engine.fd,), POLL_S)
+        if around.signals.count == 0:
+            raise self.failure()
         return None
 
     def _show(
@@ -92,66 +106,87 @@ class Supervisor:
             done, total = found.stages.get(name, last.get(name, (1, 1)))
             update(STAGES.get(name, name), total if found.is_ready else done, total)
 
-    def _stop(self, *, was_ready: bool) -> int:
-        """Passes every signal on, once each, until the engine has ended."""
-        passed = 0
+    def drain(self) -> bool:
+        """Lets running requests end, and the engine with them; False if a signal came."""
+        self._ask(f"draining: running requests have {self.drain_s:g} s")
         deadline = time.monotonic() + self.drain_s + END_S_MAX
-        while self.engine.status() is None:
-            while passed < self.signals.count:
-                passed += 1
-                self._pass_on(passed, was_ready)
+        while self.engine.status() is None and self.around.signals.count == 0:
             left = deadline - time.monotonic()
             if left <= 0:
-                self.terminal.note("the engine does not end: killing it")
-                self.engine.kill()
+                self._hung()
                 break
-            self.signals.wait(self.engine.fd, left)
-        status = self.engine.status()
-        if not was_ready:
-            raise Interrupted("stopped before it was ready")
-        if passed >= 3 and status == -signal.SIGKILL:
-            raise Interrupted("killed: what had not reached the disk is lost")
-        if status != 0:
-            raise self._failure("while it was stopping")
-        self.terminal.note("stopped")
-        return ExitCode.OK
+            self.around.wait((self.engine.fd,), left)
+        return self.around.signals.count == 0
 
-    def _pass_on(self, number: int, was_ready: bool) -> None:
+    def stop(self) -> None:
+        """Passes every signal on, once each, until the engine has ended.
+
+        Raises EngineFailed if one that was ready did not end well, Interrupted if it was killed.
+        """
+        passed = 0
+        around = self.around
+        deadline = time.monotonic() + self.drain_s + END_S_MAX
+        while self.engine.status() is None:
+            while passed < around.signals.count:
+                passed += 1
+                self._pass_on(passed)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                self._hung()
+                break
+            around.wait((self.engine.fd,), left)
+        status = self.engine.status()
+        if self.is_ready and passed >= 3 and status == -signal.SIGKILL:
+            raise Interrupted("killed: what had not reached the disk is lost")
+        if self.is_ready and status != 0:
+            raise self.failure("while it was stopping")
+
+    def _pass_on(self, number: int) -> None:
         if number >= 3:
-            self.terminal.note("killing the engine")
+            self.around.say("killing the engine")
             self.engine.kill()
-            return
-        if number == 2:
-            self.terminal.note("hurrying: requests are ended now (once more kills the engine)")
-        elif was_ready:
-            self.terminal.note(
+        elif number == 2:
+            self.around.say("hurrying: requests are ended now (once more kills the engine)")
+            self.engine.terminate()
+        elif not self._is_asked:
+            self._ask(
                 f"draining: running requests have {self.drain_s:g} s (Ctrl-C again hurries)"
+                if self.is_ready
+                else "stopping"
             )
-        else:
-            self.terminal.note("stopping")
+
+    def _ask(self, text: str) -> None:
+        self._is_asked = True
+        self.around.say(text)
         self.engine.terminate()
 
-    def _failure(self, when: str) -> EngineFailed:
+    def _hung(self) -> None:
+        self.around.say("the engine does not end: killing it")
+        self.engine.kill()
+
+    def failure(self, when: str = "") -> EngineFailed:
         """The engine's own words if it left any, else how it ended and its last lines."""
-        status = self.engine.status()
-        self.log.close()
-        said = self.log.explanation()
-        for line in self.log.tail(LOG_LINES_SHOWN):
-            self.terminal.note(f"  | {line}")
-        ended = f"the engine ended {when} ({describe(status)})"
-        where = f"its log is `{self.log.path}`"
+        log = self.around.log
+        log.join()
+        said = log.explanation()
+        for line in log.tail(LOG_LINES_SHOWN):
+            self.around.terminal.note(f"  | {line}")
+        when = when or ("while serving" if self.is_ready else "before it was ready")
+        ended = f"the engine ended {when} ({describe(self.engine.status())})"
+        where = f"its log is `{log.path}`"
         if said is None:
             return EngineFailed(ended, where, explained=False)
         hint = f"{said.hint}; {where}" if said.hint else where
         return EngineFailed(f"{ended}: {said.what}", hint, explained=bool(said.hint))
 
-    def _deadline(self) -> Refused:
-        self.log.close()
-        for line in self.log.tail(LOG_LINES_SHOWN):
-            self.terminal.note(f"  | {line}")
+    def _deadline(self) -> KvtierError:
+        log = self.around.log
+        log.join()
+        for line in log.tail(LOG_LINES_SHOWN):
+            self.around.terminal.note(f"  | {line}")
         return Refused(
             f"the engine made no progress for {self.start_timeout_s:g} s and was killed",
-            f"raise `server.start_timeout_s`, or read `{self.log.path}`",
+            f"raise `server.start_timeout_s`, or read `{log.path}`",
         )
 
 

@@ -269,6 +269,7 @@ class Plan:
             ),
             server=self._server(),
             log_level=profile.server.log_level,
+            log_format=profile.server.log_format,
             run_dir=run_dir,
             state_dir=state_dir,
         )

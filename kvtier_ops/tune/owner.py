@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
+
+from kvtier_ops.instances.state import own_ticks, process_ticks
 
 OPERATOR_NAME = "kvtier tune"
-_START_FIELD = 19  # of /proc/PID/stat behind the name: ticks after boot (proc(5), field 22)
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Owner:
 
     name: str
     pid: int = 0
-    started: int = 0
+    started: int = 0  # in clock ticks since boot
 
     @property
     def is_operator(self) -> bool:
@@ -24,20 +24,11 @@ class Owner:
 
     @property
     def is_alive(self) -> bool:
-        return self.pid != 0 and _start_of(self.pid) == self.started
+        return self.pid != 0 and process_ticks(self.pid) == self.started
 
 
 OPERATOR = Owner(OPERATOR_NAME)
 
 
 def this_process(name: str) -> Owner:
-    return Owner(name, os.getpid(), _start_of(os.getpid()))
-
-
-def _start_of(pid: int) -> int:
-    """-1 if there is no such process, or it has ended and is not reaped."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return int(fields[_START_FIELD]) if fields[0] not in "ZX" else -1
-    except (OSError, ValueError, IndexError):
-        return -1
+    return Owner(name, os.getpid(), own_ticks())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,8 @@ def shell_line(change: Change) -> str:
     return f"echo {shlex.quote(change.new)} | sudo tee {shlex.quote(change.path)}"
 
 
-def as_root(arguments: Sequence[str], program: str) -> str:
+def kvtier_as_root(arguments: Sequence[str]) -> str:
     """`sudo /where/it/is/kvtier ARGUMENTS`: root's PATH seldom has a virtual environment."""
-    return shlex.join(["sudo", program, *arguments])
+    program = os.path.abspath(sys.argv[0])
+    name = os.path.basename(program)
+    return shlex.join(["sudo", program if name == "kvtier" else "kvtier", *arguments])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,16 @@ class PutBack:
     @property
     def changed(self) -> bool:
         return self.before != self.after
+
+    @property
+    def line(self) -> str:
+        """For the operator."""
+        path = self.entry.setting.path
+        if self.error:
+            return f"{path}: NOT put back: {self.error}"
+        if self.note:
+            return f"{path} {self.note}"
+        return f"{path}: {self.before} -> {self.after}" if self.changed else f"{path}: {self.after}"
 
 
 def put_back(journal: Journal, which: Callable[[Entry], bool], root: Path) -> list[PutBack]:
@@ -90,19 +100,3 @@ def _restore(journal: Journal, entry: Entry, current: str, root: Path) -> PutBac
         return PutBack(entry, current, current)
     note = f"is `{current}` now, which kvtier did not set: left as it is"
     return PutBack(entry, current, current, note=note)
-
-
-def lines(done: Sequence[PutBack]) -> list[str]:
-    """A line for each, for the operator."""
-    shown = []
-    for each in done:
-        path = each.entry.setting.path
-        if each.error:
-            shown.append(f"{path}: NOT put back: {each.error}")
-        elif each.note:
-            shown.append(f"{path} {each.note}")
-        elif each.changed:
-            shown.append(f"{path}: {each.before} -> {each.after}")
-        else:
-            shown.append(f"{path}: is {each.after} already")
-    return shown

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from kvtier_ops import cli
-from kvtier_ops.launch import serve
+from kvtier_ops.launch import engine_process
 
 FAKE = Path(__file__).with_name("fake_engine.py")
 
@@ -17,5 +17,5 @@ def fake_command(config: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    serve.engine_command = fake_command  # type: ignore[assignment]
+    engine_process.engine_command = fake_command
     cli.main()

@@ -9,6 +9,10 @@ Started by driver.py in the place of `python -m kvtier_engine`. `FAKE_ENGINE` ho
   deaf       ignores every SIGTERM
   say        lines for stderr
   end        exit status after SIGTERM (default 0)
+  orphan     outlives its launcher
+  full       answers 409 to a tier's new size
+  lives      list of such plans, of the first engine of a launch, the second, ...; the last one
+             is that of all that follow
 """
 
 from __future__ import annotations
@@ -22,6 +26,8 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
+
+from kvtier_engine.process import die_with_parent
 
 PLAN: dict[str, Any] = json.loads(os.environ.get("FAKE_ENGINE", "{}"))
 
@@ -38,7 +44,20 @@ class Handler(BaseHTTPRequestHandler):
         done = 1 if PLAN.get("hang") else min(Handler.polls, steps)
         stages = {"model": {"done": done, "total": steps}, "l2": {"done": done, "total": steps}}
         body = json.dumps({"status": "ready" if is_ready else "starting", "stages": stages})
-        self.send_response(200 if is_ready else 503)
+        self._answer(200 if is_ready else 503, body)
+
+    def do_POST(self) -> None:
+        said = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.headers["Authorization"] != f"Bearer {os.environ.get('ADMIN_KEY')}":
+            self._answer(401, "{}")
+        elif PLAN.get("full"):
+            self._answer(409, '{"error": {"message": "there is no room"}}')
+        else:
+            print(f"2026-01-01T00:00:00.000 INFO fake: {self.path} {said}", file=sys.stderr)
+            self._answer(200, "{}")
+
+    def _answer(self, status: int, body: str) -> None:
+        self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body.encode())
@@ -54,21 +73,40 @@ def main() -> None:
     arguments = parser.parse_args()
     assert arguments.parent_pid == os.getppid()
     config = json.loads(arguments.config.read_text())
+    run_dir = Path(config["run_dir"])
+    _live(run_dir)
+    if not PLAN.get("orphan"):
+        die_with_parent(arguments.parent_pid)
     print("2026-01-01T00:00:00.000 INFO fake: started", file=sys.stderr, flush=True)
     for line in PLAN.get("say", []):
         print(line, file=sys.stderr, flush=True)
     if "die" in PLAN:
         sys.exit(PLAN["die"])
-    run_dir = Path(config["run_dir"])
     fd = config["cache"]["l2"]["arena_fd"]
     (run_dir / "seen.json").write_text(
-        json.dumps({"arena": os.readlink(f"/proc/self/fd/{fd}"), "pid": os.getpid()})
+        json.dumps(
+            {
+                "arena": os.readlink(f"/proc/self/fd/{fd}"),
+                "arena_id": os.fstat(fd).st_ino,
+                "pid": os.getpid(),
+            }
+        )
     )
-    serve(run_dir)
+    serve(run_dir, config["server"]["port"])
 
 
-def serve(run_dir: Path) -> None:
-    server = HTTPServer(("127.0.0.1", 0), Handler)
+def _live(run_dir: Path) -> None:
+    """Counts the engines of this launch, and takes this one's plan."""
+    count = run_dir / "lives"
+    life = int(count.read_text()) if count.exists() else 0
+    count.write_text(str(life + 1))
+    lives = PLAN.get("lives")
+    if lives:
+        PLAN.update(lives[min(life, len(lives) - 1)])
+
+
+def serve(run_dir: Path, port: int) -> None:
+    server = HTTPServer(("127.0.0.1", port), Handler)
     stops = 0
 
     def on_terminate(number: int, frame: object) -> None:

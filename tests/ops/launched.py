@@ -32,6 +32,11 @@ def write_profile(home: Path, text: str = "") -> Path:
     return path
 
 
+def run_dir(home: Path) -> Path:
+    """Of the one instance that there is."""
+    return next((home / "run/kvtier").glob("*"))
+
+
 @dataclass
 class Launched:
     """Output goes to files, so that it can be looked at while the launcher runs."""
@@ -43,7 +48,7 @@ class Launched:
 
     @property
     def run_dir(self) -> Path:
-        return next((self.home / "run/kvtier").glob("*"))
+        return run_dir(self.home)
 
     @property
     def log(self) -> str:
@@ -87,6 +92,17 @@ def start(home: Path, profile: Path, plan: dict[str, Any], *arguments: str) -> L
             env={**os.environ, "FAKE_ENGINE": json.dumps(plan)},
         )
     return Launched(process, out, err, home)
+
+
+def kvtier(*arguments: str, plan: dict[str, Any] | None = None) -> subprocess.CompletedProcess[str]:
+    """Another command, to its end."""
+    return subprocess.run(
+        [sys.executable, DRIVER, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "FAKE_ENGINE": json.dumps(plan or {})},
+    )
 
 
 def is_alive(pid: int) -> bool:

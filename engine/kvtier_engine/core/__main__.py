@@ -156,7 +156,7 @@ def main() -> int:
     die_with_parent(args.parent_pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server says when to stop
     config = load_config(args.config)
-    set_up_logging(config.log_level, "core")
+    set_up_logging(config.log_level, "core", config.log_format)
     take_memory(placement_of(config, 0))  # before the arena, whose first touch decides
     context = zmq.Context()
     connection = Connection(context, args.socket)

@@ -32,7 +32,7 @@ def main() -> None:
     die_with_parent(args.parent_pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the core says when to end
     config = load_config(args.config)
-    set_up_logging(config.log_level, f"rank-{args.rank}")
+    set_up_logging(config.log_level, f"rank-{args.rank}", config.log_format)
     placement = placement_of(config, args.rank)
     take_memory(placement)
     keep_to_cpus(placement)

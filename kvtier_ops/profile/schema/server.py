@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from kvtier_engine.config import LogLevel, SecretSource
+from kvtier_engine.config import LogFormat, LogLevel, SecretSource
 from kvtier_ops.profile.fields import (
     NameField,
     SecretFileField,
@@ -118,10 +118,38 @@ class Server(Section):
         description="Seconds without any progress after which a start is given up.",
         examples=[900],
     )
+    restart_limit: int = Field(
+        default=5,
+        ge=0,
+        le=1000,
+        description="How often an engine that has served and then ends by itself is started again "
+        "within `restart_window_s`; after that the launch ends. 0: never.",
+        examples=[10],
+    )
+    restart_window_s: float = Field(
+        default=600.0,
+        gt=0,
+        le=86400,
+        description="Seconds over which those restarts are counted.",
+        examples=[3600],
+    )
+    restart_delay_s: float = Field(
+        default=1.0,
+        ge=0,
+        le=3600,
+        description="Seconds before the first of those restarts; each further one waits twice as "
+        "long, 60 s at most or this if it is more.",
+        examples=[5],
+    )
     log_level: LogLevel = Field(
         default="info",
-        description="What the engine logs; warnings and errors also reach the terminal.",
+        description="What goes to the log; warnings and errors also reach the terminal.",
         examples=["debug"],
+    )
+    log_format: LogFormat = Field(
+        default="text",
+        description="How lines of the log are written: for people, or as an object of JSON each.",
+        examples=["json"],
     )
     request_trace: TraceField = Field(
         default="",

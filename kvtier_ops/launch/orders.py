@@ -1,0 +1,162 @@
+"""What a running launcher is told through its control socket: restart, reload."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from kvtier_ops.cache.client import ask
+from kvtier_ops.errors import BadInput, EngineFailed, Interrupted, KvtierError, Refused
+from kvtier_ops.launch.control_socket import Request
+from kvtier_ops.launch.keeper import Keeper
+from kvtier_ops.launch.record import claims_of
+from kvtier_ops.launch.served import Change, Served, change_between, read_again
+from kvtier_ops.profile.diff import differences
+from kvtier_ops.units import format_bytes
+
+
+class Orders:
+    """Carries orders out one at a time, in the launcher's main thread."""
+
+    def __init__(self, keeper: Keeper, forced: tuple[str, ...]) -> None:
+        self._keeper = keeper
+        self._forced = forced
+        self._orders: dict[str, Callable[[], str]] = {
+            "restart": self._restart,
+            "reload": self._reload,
+        }
+
+    def obey(self) -> None:
+        """The order that waits. What goes wrong with it is its sender's to know, not ours."""
+        request = self._keeper.means.control.accept()
+        if request is None:
+            return
+        self._keeper.overhear = request.note
+        try:
+            self._carry_out(request)
+        except KvtierError as error:
+            request.fail(error)
+        finally:
+            self._keeper.overhear = None
+            request.close()
+
+    def _carry_out(self, request: Request) -> None:
+        order = self._orders.get(request.what)
+        if order is None:
+            names = ", ".join(sorted(self._orders))
+            raise BadInput(f"this launcher knows no `{request.what[:40]}`", f"it knows {names}")
+        self._keeper.means.log.event("info", f"told to {request.what}")
+        request.done(order())
+
+    def _restart(self) -> str:
+        self._keeper.replace_engine(self._keeper.served)
+        return f"restarted: {self._name} serves at {self._url}/v1, L2 and L3 as they were"
+
+    def _reload(self) -> str:
+        keeper, old = self._keeper, self._keeper.served
+        new = read_again(old, self._name, self._forced)
+        fields = ", ".join(f"`{each.field}`" for each in differences(old.file, new.file))
+        change = change_between(old, new)
+        if change.is_none:
+            keeper.adopt_limits(new)
+            self._claim(new)
+            if not fields:
+                return f"nothing has changed: {self._name} serves the profile as it is"
+            return f"changed without the engine: {fields}"
+        if change.sizes is not None and self._is_resized(change, new):
+            keeper.adopt_limits(new)
+            self._claim(new)
+            return f"changed while it serves: {fields or ', '.join(change.fields)}"
+        keeper.say(f"the engine must be started again for {fields or ', '.join(change.fields)}")
+        self._replace(old, new)
+        return f"changed, with another engine: {fields or ', '.join(change.fields)}"
+
+    def _replace(self, old: Served, new: Served) -> None:
+        """Goes back to the old profile if the engine does not start with the new one."""
+        keeper = self._keeper
+        try:
+            keeper.replace_engine(new)
+        except (EngineFailed, Refused) as error:
+            keeper.say(f"the engine does not start with the changed profile: {error}")
+            keeper.say("going back to the profile as it was")
+            keeper.start_for(old)
+            [problem] = error.problems
+            raise Refused(
+                f"{problem.what}; the profile as it was is served again", problem.hint
+            ) from error
+        keeper.adopt_limits(replace(new, port=keeper.served.port))
+        self._claim(new)
+
+    def _claim(self, served: Served) -> None:
+        claims = claims_of(served.plan)
+        claims["port"] = self._keeper.means.record.state.port
+        self._keeper.means.record.update(**claims)
+
+    def _is_resized(self, change: Change, new: Served) -> bool:
+        """Tells the running engine; False if it cannot be told, or says no."""
+        keeper = self._keeper
+        source = new.profile.server.admin_key.source
+        try:
+            key = source.read() if source is not None else ""
+        except ValueError as error:
+            keeper.say(f"the engine cannot be told: `server.admin_key`: {error}")
+            return False
+        if not key:
+            keeper.say("without `server.admin_key` a running engine cannot be told another size")
+            return False
+        for tier, size_bytes in sorted((change.sizes or {}).items()):
+            keeper.say(f"resizing {tier} to {format_bytes(size_bytes)}")
+            body = {"tier": tier, "size_bytes": size_bytes}
+            try:
+                self._while_serving(partial(ask, self._url, "/resize", body, key))
+            except Interrupted:
+                raise
+            except KvtierError as error:
+                keeper.say(f"the engine does not resize {tier} as it runs: {error}")
+                return False
+        return True
+
+    def _while_serving(self, call: Callable[[], Any]) -> None:
+        """`call` in a thread: it may wait for requests to end, and a signal does not wait for it.
+
+        Raises what it raises, Interrupted if a signal comes, Refused if the engine ends.
+        """
+        read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
+        raised: list[KvtierError] = []
+
+        def run() -> None:
+            try:
+                call()
+            except KvtierError as error:
+                raised.append(error)
+            finally:
+                os.close(write_fd)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        means, engine = self._keeper.means, self._keeper.now.engine
+        try:
+            while thread.is_alive():
+                ready = means.signals.wait((read_fd, engine.fd), None)
+                if means.signals.count:
+                    raise Interrupted("the launcher is being stopped")
+                if read_fd in ready:
+                    thread.join()
+                elif engine.fd in ready:
+                    raise Refused("the engine ended meanwhile", "see its log")
+        finally:
+            os.close(read_fd)
+        if raised:
+            raise raised[0]
+
+    @property
+    def _name(self) -> str:
+        return self._keeper.means.record.state.name
+
+    @property
+    def _url(self) -> str:
+        return self._keeper.means.record.state.url

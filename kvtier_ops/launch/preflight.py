@@ -1,0 +1,82 @@
+"""The doctor's checks before a launch: what fails stops it, unless the operator forces it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kvtier_ops.doctor import CHECKS, Context, Finding, Severity
+from kvtier_ops.doctor.examine import find
+from kvtier_ops.errors import BadInput, ChecksFailed, Refused
+from kvtier_ops.plan.engine_limits import ENGINE_LIMITS
+from kvtier_ops.prepare import Prepared
+from kvtier_ops.profile.load import ProfileFile
+
+_MISFITS = "KVT-P2"  # how the ids of a plan that does not fit begin
+_PLAN_FAILURES = ("KVT-P011",)  # what a plan warns of, and forbids a launch for
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """All findings, and what becomes of those that did not pass."""
+
+    findings: tuple[Finding, ...]
+    failed: tuple[Finding, ...]  # these stop the launch
+    forced: tuple[Finding, ...]  # these would have
+    warnings: tuple[Finding, ...]
+
+    def notes(self) -> list[str]:
+        """Warnings for the terminal; what is forced among them."""
+        forced = [f"warning: forced: {_text(each)}" for each in self.forced]
+        return [*forced, *(f"warning: {_text(each)}" for each in self.warnings)]
+
+    def refuse(self) -> None:
+        """Raises ChecksFailed with every check that failed and is not forced."""
+        if self.failed:
+            raise ChecksFailed([each.problem() for each in self.failed])
+
+
+def _text(finding: Finding) -> str:
+    problem = finding.problem()
+    hint = f"\nhint: {problem.hint}" if problem.hint else ""
+    return f"{problem.id}: {problem.what}{hint}"
+
+
+def check_forced(ids: Sequence[str]) -> None:
+    """Raises BadInput for an id that is no check, Refused for one that cannot be overridden."""
+    known = {check.id for check in CHECKS} | set(_PLAN_FAILURES)
+    for id in ids:
+        if id.startswith(ENGINE_LIMITS):
+            raise Refused(
+                f"{id} cannot be forced: the engine has no way to do it",
+                "`kvtier plan` says what to change instead",
+                place="--force",
+            )
+        if id.startswith(_MISFITS):
+            raise Refused(
+                f"{id} cannot be forced: without a plan that fits there are no sizes to start with",
+                "make the profile smaller, as `kvtier plan` says",
+                place="--force",
+            )
+        if id not in known:
+            raise BadInput(
+                f"`{id[:40]}` is no check that could stop a launch",
+                f"the ids are {', '.join(sorted(known))}: see docs/operating.md",
+                place="--force",
+            )
+
+
+def preflight(
+    file: ProfileFile, prepared: Prepared, forced: Sequence[str], mended: Sequence[str] = ()
+) -> Preflight:
+    """Looks; changes nothing, and raises nothing for what it finds. `mended`: ids of what tuning
+    sees to, or says that it could not."""
+    findings = find(Context(file.profile, prepared))
+    wrong = [each for each in findings if not each.ok and each.id not in mended]
+    failures = [each for each in wrong if each.severity is Severity.FAILURE]
+    return Preflight(
+        findings=tuple(findings),
+        failed=tuple(each for each in failures if each.id not in forced),
+        forced=tuple(each for each in failures if each.id in forced),
+        warnings=tuple(each for each in wrong if each.severity is Severity.WARNING),
+    )
