@@ -35,12 +35,19 @@ def mended_by(changes: Sequence[Change]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(change.mends for change in changes))
 
 
-def clean_up_after_killed(terminal: Terminal) -> None:
-    """Puts back what launchers that were killed had changed, and says so. Raises HostError."""
-    if not read_journal().entries:
-        return
-    with open_journal(on_wait=_waits(terminal)) as journal:
-        _tell(put_back_stale(journal, _ROOT), terminal, "put back what a killed launcher changed: ")
+def clean_up_after_killed(terminal: Terminal) -> bool:
+    """Puts back what launchers that were killed had changed, and says so. False, with a warning:
+    the journal is of no use, so nothing can be tuned."""
+    prefix = "put back what a killed launcher changed: "
+    try:
+        if read_journal().entries:
+            with open_journal(on_wait=_waits(terminal)) as journal:
+                _tell(put_back_stale(journal, _ROOT), terminal, prefix)
+    except HostError as error:
+        [problem] = error.problems
+        terminal.note(f"warning: nothing is tuned: {problem.what}\nhint: {problem.hint}")
+        return False
+    return True
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kvtier_ops.errors import KvtierError
@@ -66,7 +66,8 @@ def launch(wish: Wish, terminal: Terminal, on_ready: Callable[[], None] = _nothi
         try:
             if run_dir.cleaned:
                 terminal.note(run_dir.cleaned)
-            clean_up_after_killed(terminal)
+            can_tune = clean_up_after_killed(terminal)
+            wish = replace(wish, tune=wish.tune and can_tune)
             record = new_record(run_dir, file, wish.overrides, detached=wish.detached)
             _pull_if_missing(file, terminal)
             prepared = prepare(file)

@@ -150,6 +150,19 @@ def test_without_a_journal_nothing_is_tuned_and_the_engine_starts(
     assert launched.end() == 0
 
 
+def test_a_damaged_journal_is_told_and_does_not_keep_the_engine_from_serving(
+    home: Path, before: int
+) -> None:
+    journal_path().parent.mkdir(parents=True)
+    journal_path().write_text("{")
+    launched = started(home, write_profile(home))
+    err = launched.err.read_text()
+    assert "warning: nothing is tuned: the journal" in err
+    assert "remove the file" in err
+    launched.signal()
+    assert launched.end() == 0
+
+
 def test_soft_limits_are_raised_for_the_engine(home: Path, before: int) -> None:
     profile = write_profile(home)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -153,6 +153,22 @@ def test_without_root_it_says_how(profile: Path, home: Path, before: int) -> Non
     assert reserved() == before
 
 
+def test_a_read_only_sys_is_a_containers(profile: Path, before: int) -> None:
+    """As in a container: root may not write there, and is told who can."""
+    script = (
+        "mount --bind /sys /sys && mount -o remount,ro,bind /sys && "
+        f"exec {sys.executable} -P -m kvtier_ops tune {profile}"
+    )
+    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 3, done.stderr
+    shown = " ".join(done.stdout.split())
+    assert f"echo {before + PAGES} | sudo tee {REAL}" in shown
+    assert ("on the host, as root" in shown) or ("even by root" in shown)
+    assert "Traceback" not in done.stderr
+    assert reserved() == before
+
+
 def test_without_root_what_only_helps_is_a_warning(home: Path) -> None:
     """Nothing to change, or a hint: no failure in either case."""
     profile = write_profile(home)
