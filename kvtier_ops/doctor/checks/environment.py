@@ -89,21 +89,22 @@ def wheel_abi(context: Context) -> Iterator[Outcome]:
     """Reads the files' names and bytes; nothing is imported."""
     for name in NATIVE_MODULES:
         files = _files_of(name)
-        ours = [path for path in files if path.name.endswith(tuple(EXTENSION_SUFFIXES))]
+        module = name.rpartition(".")[2]
+        wanted = {module + suffix for suffix in EXTENSION_SUFFIXES}
+        ours = [path for path in files if path.name in wanted]
         required = f"built for this Python ({EXTENSION_SUFFIXES[0].strip('.')})"
-        subject = name.rpartition(".")[2]
         if not ours:
             there = ", ".join(f"`{path.name}`" for path in files) or "no such file"
-            yield Outcome(False, required, there, _REINSTALL, subject)
+            yield Outcome(False, required, there, _REINSTALL, module)
             continue
         needed, here = glibc_needed(ours[0]), glibc_here()
-        too_old = bool(needed and here) and needed > here
+        too_old = any(here) and needed > here
         yield Outcome(
             ok=not too_old,
             required=f"glibc {_dotted(needed)} or later" if too_old else required,
             current=f"`{ours[0].name}`" + (f"; this host has glibc {_dotted(here)}" * too_old),
             fix="build it here: `pip install --no-binary kvtier kvtier`, or `make build`",
-            subject=subject,
+            subject=module,
         )
 
 
