@@ -63,12 +63,8 @@ def on_host(context: Context, **changes: Any) -> Context:
 
 def gpu_host(gpus: int = 1, nodes: int = 1, **changes: Any) -> Host:
     """GPUs of 80 GiB, spread over NUMA nodes of 64 GiB."""
-    cards = tuple(
-        Gpu("H100", 80 * GIB, 80 * GIB, numa_node=i * nodes // gpus) for i in range(gpus)
-    )
-    places = tuple(
-        NumaNode(i, 64 * GIB, 60 * GIB, cpus=(2 * i, 2 * i + 1)) for i in range(nodes)
-    )
+    cards = tuple(Gpu("H100", 80 * GIB, 80 * GIB, numa_node=i * nodes // gpus) for i in range(gpus))
+    places = tuple(NumaNode(i, 64 * GIB, 60 * GIB, cpus=(2 * i, 2 * i + 1)) for i in range(nodes))
     values: dict[str, Any] = {
         "memory_total_bytes": nodes * 64 * GIB,
         "memory_available_bytes": nodes * 60 * GIB,

@@ -84,9 +84,7 @@ def test_build_for_this_python(module: Callable[..., None]) -> None:
     assert look("KVT-D104", Context()).ok
 
 
-def test_build_for_this_glibc(
-    module: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_build_for_this_glibc(module: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     module(OURS, b"\0GLIBC_2.2.5\0GLIBC_2.38\0GLIBC_2.9\0GLIBCXX_3.4.30\0")
     monkeypatch.setattr(environment, "glibc_here", lambda: (2, 36))
     found = look("KVT-D104", Context())

@@ -312,9 +312,7 @@ def test_a_real_segment_that_was_left(home: Path) -> None:
 def test_l2_beside_gpus(home: Path) -> None:
     near = planned(home, "engine.tensor_parallel=2", host=gpu_host(2, 2))
     assert look("KVT-D221", near).ok
-    far = planned(
-        home, "engine.tensor_parallel=2", "tiers.l2.numa=[0, 0]", host=gpu_host(2, 2)
-    )
+    far = planned(home, "engine.tensor_parallel=2", "tiers.l2.numa=[0, 0]", host=gpu_host(2, 2))
     found = look("KVT-D221", far)
     assert found.current == "GPU 1 is on node 1, its part of L2 on node 0"
     assert "`tiers.l2.numa: auto`" in found.fix

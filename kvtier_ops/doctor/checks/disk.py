@@ -35,16 +35,18 @@ def directory_usable(context: Context) -> Iterator[Outcome]:
     """Exists and can be written, or can be made."""
     for path in directories(context):
         nearest = nearest_folder(path)
-        user = (
-            f"sudo mkdir -p {shlex.quote(str(path))} && sudo chown $USER {shlex.quote(str(path))}"
-        )
-        fix = f"`{user}`, or name another directory in `tiers.l3.directories`"
+        shown, other = shlex.quote(str(path)), "name another directory in `tiers.l3.directories`"
+        fix = f"`sudo mkdir -p {shown} && sudo chown $USER {shown}`, or {other}"
         if not nearest.is_dir():
-            current = f"`{nearest}` is not a directory"
-        elif not os.access(nearest, os.W_OK | os.X_OK):
-            current = f"`{nearest}` cannot be written by uid {os.geteuid()}"
+            current, fix = f"`{nearest}` is not a directory", other
         elif os.statvfs(nearest).f_flag & os.ST_RDONLY:
             current = f"`{nearest}` lies on a file system mounted read-only"
+            fix = (
+                f"see why in `dmesg` (errors of the disk do that), then `sudo mount -o remount,rw "
+                f"$(findmnt -nT {shlex.quote(str(nearest))} -o TARGET)`, or {other}"
+            )
+        elif not os.access(nearest, os.W_OK | os.X_OK):
+            current = f"`{nearest}` cannot be written by uid {os.geteuid()}"
         else:
             current = "can be written" if nearest == path else "can be made"
         ok = current in ("can be written", "can be made")

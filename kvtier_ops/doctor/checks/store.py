@@ -147,19 +147,23 @@ def sample(context: Context) -> Iterator[Outcome]:
         if lock_holder(path) or not _is_listable(path):
             continue  # what a process is writing cannot be judged
         read, total, ills = _sample(path, found, _SAMPLE_S / len(stores))
-        if not total:
+        if not total and not ills:
             continue
         verify = f"`kvtier store verify {shlex.quote(str(path))}`"
         yield Outcome(
             ok=not ills,
             required="pages as they were written",
-            current=f"{len(ills)} of {read} pages are bad: {ills[0]}"
+            current=f"{read} of {total:,} pages were read, {_count(ills)} bad: {ills[0]}"
             if ills
             else f"{read} of {total:,} pages were read, all sound",
             fix=f"{verify} reads all and drops what is bad; `smartctl -a` and `dmesg` tell of the "
             "disk",
             subject=f"`{path}`",
         )
+
+
+def _count(ills: list[str]) -> str:
+    return "1 thing is" if len(ills) == 1 else f"{len(ills)} things are"
 
 
 def _is_listable(path: Path) -> bool:
@@ -170,13 +174,13 @@ def _is_listable(path: Path) -> bool:
 
 
 def _sample(path: Path, store: Superblock, seconds: float) -> tuple[int, int, list[str]]:
-    """Pages read, pages in all, and what is wrong with those that are bad."""
+    """Pages read, pages in all, and what is wrong with them and with the store's files."""
     from kvtier_store import inspect
 
     deadline = time.monotonic() + seconds
-    pages = inspect(str(path)).pages
+    info = inspect(str(path))
+    pages, ills, read = info.pages, list(info.problems), 0
     count = min(len(pages), _SAMPLE_PAGES, max(1, _SAMPLE_BYTES // store.slot_bytes))
-    ills, read = [], 0
     for page in random.sample(pages, count):
         if read and time.monotonic() > deadline:
             break
