@@ -106,7 +106,7 @@ def test_profile_commands(home: Path, capfd: pytest.CaptureFixture[str]) -> None
 
 def test_doctor_as_json(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code = cli.run(["doctor", str(write_profile(home)), "--json"])
-    findings = json.loads(capfd.readouterr().out)
+    findings = json.loads(capfd.readouterr().out)["findings"]
     failed = [finding["severity"] for finding in findings if not finding["ok"]]
     assert code == (3 if "failure" in failed else 4 if failed else 0)
 
