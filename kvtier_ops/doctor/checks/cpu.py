@@ -113,7 +113,7 @@ CHECKS = (
         governor,
         passes="no CPU is kept at a low clock",
         why="A governor such as `powersave` keeps CPUs at their lowest clock, whatever the load: "
-        "prefill on a CPU takes two or three times as long, and on GPUs the scheduler holds up "
+        "prefill on a CPU takes as much longer, and on GPUs the scheduler holds up "
         "every step. Drivers that govern themselves (intel_pstate, amd-pstate) are judged by what "
         "they prefer. The fix asks for the full clock, until the next start of the host.",
     ),
@@ -137,8 +137,8 @@ CHECKS = (
         cpu_quota,
         needs=Needs.PLAN,
         passes="cpuset and CPU quota leave as many CPUs as the engine keeps busy",
-        why="A quota stops all threads of the engine together when it is used up, for up to a "
-        "tenth of a second: answers stutter although no CPU looks busy. On a GPU every rank, the "
+        why="A quota stops all threads of the engine together when it is used up, until its next "
+        "period begins, a tenth of a second as a rule: answers stutter although no CPU looks busy. On a GPU every rank, the "
         "scheduler and the HTTP server each take one CPU; on a CPU it is as many as there are "
         "threads. The fix grants them.",
     ),

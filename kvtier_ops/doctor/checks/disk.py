@@ -228,7 +228,7 @@ CHECKS = (
         needs=Needs.PLAN,
         passes="5 % of the file system stay free when L3 is full, and `tiers.l3.reserve`",
         why="A file system that is nearly full looks long for free blocks, and a drive that is "
-        "nearly full moves its own data about before each write: both halve the rate of L3, and "
+        "nearly full moves its own data about before each write: both make L3 slower, and "
         "other programs fail for want of space. The fix makes L3 smaller.",
     ),
     Check(

@@ -121,7 +121,7 @@ CHECKS = (
         passes="the memlock limit is at least L2, on GPUs; on a CPU nothing is locked",
         why="Copies between L1 and L2 run at the link's full rate only from page-locked memory. "
         "Where the limit is lower than L2, the driver may lock a part alone, and copies of the "
-        "rest go through a buffer, at a half or less. The fix raises the limit for the process "
+        "rest go through a buffer, slower. The fix raises the limit for the process "
         "that launches; the engine inherits it.",
     ),
     Check(

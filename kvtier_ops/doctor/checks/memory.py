@@ -213,8 +213,8 @@ CHECKS = (
         passes="an L2 of 8 GiB or more gets transparent hugepages",
         why="L2 is shared memory, which gets huge pages only as shmem_enabled says, whatever "
         "`enabled` is. In pages of 4 KiB, copies walk large page tables, page-locking takes "
-        "minutes, and reads from disk are slower by a third or more. The fix lets memory that "
-        "asks for huge pages have them; nothing else changes.",
+        "longer, and reads from disk are slower by a quarter or more. The fix lets memory "
+        "that asks for huge pages have them; nothing else changes.",
     ),
     Check(
         "KVT-D204",

@@ -122,7 +122,7 @@ CHECKS = (
         needs=Needs.PLAN,
         passes="each rank's part of L2 lies on the NUMA node of its GPU",
         why="A copy between a GPU and memory of the other socket goes through the link between "
-        "sockets, which all ranks share: restores take up to twice as long. `tiers.l2.numa: "
+        "sockets, which all ranks share: restores take longer. `tiers.l2.numa: "
         "auto` puts each part beside its GPU, unless the node is too small for it. The fix "
         "returns to that.",
     ),
