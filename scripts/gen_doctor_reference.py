@@ -56,7 +56,7 @@ A name is an id (`KVT-D303`), its beginning (`KVT-D3`; `KVT-` may be left out), 
 | exit code | when |
 | --- | --- |
 | 0 | all checks pass |
-| 1 | a check itself failed, or kvtier did: please report it. The other checks are shown all the same |
+| 1 | a check itself failed, or kvtier did: please report it. The others are shown |
 | 2 | a mistake in the profile or on the command line |
 | 3 | a check failed; with `--strict`, also one that warned |
 | 4 | there are warnings only |

@@ -138,8 +138,8 @@ CHECKS = (
         needs=Needs.PLAN,
         passes="cpuset and CPU quota leave as many CPUs as the engine keeps busy",
         why="A quota stops all threads of the engine together when it is used up, until its next "
-        "period begins, a tenth of a second as a rule: answers stutter although no CPU looks busy. On a GPU every rank, the "
-        "scheduler and the HTTP server each take one CPU; on a CPU it is as many as there are "
-        "threads. The fix grants them.",
+        "period begins, a tenth of a second as a rule: answers stutter although no CPU looks "
+        "busy. On a GPU every rank, the scheduler and the HTTP server each take one CPU; on a CPU "
+        "it is as many as there are threads. The fix grants them.",
     ),
 )
