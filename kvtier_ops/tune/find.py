@@ -16,16 +16,19 @@ from kvtier_ops.units import UNITS, format_bytes
 
 _THP = "/sys/kernel/mm/transparent_hugepage"
 # Below this the page tables of a small-paged arena do not matter.
-THP_MATTERS_BYTES = UNITS["GiB"]
+THP_MATTERS_BYTES = 8 * UNITS["GiB"]
 # Measured (docs/benchmarks.md): reading weights goes twice as fast as with the usual 128 KiB.
 READAHEAD_KIB = 4096
-_READAHEAD_ENOUGH_KIB = 1024
+READAHEAD_ENOUGH_KIB = 1024
 _HUGEPAGE_NAMES = {size: name for name, size in HUGETLB_BYTES.items()}
-_QUEUES = {DriveKind.NVME: "none", DriveKind.HDD: "mq-deadline", DriveKind.SSD: "mq-deadline"}
-_BAD_QUEUES = {
-    DriveKind.NVME: "the drive has queues of its own: a scheduler only delays pages",
-    DriveKind.HDD: "without a scheduler, writes keep reads of pages waiting",
-    DriveKind.SSD: "bfq shares a drive out fairly, at a price for each page",
+# I/O schedulers that suit a drive, the best one first. The kernel's own defaults, and a virtual
+# disk's by measurement: without one its rate is no better, and its slowest reads are twenty times
+# as slow (docs/benchmarks.md).
+SUITED_SCHEDULERS = {
+    DriveKind.NVME: ("none",),
+    DriveKind.SSD: ("mq-deadline", "none"),
+    DriveKind.VIRTUAL: ("mq-deadline", "none"),
+    DriveKind.HDD: ("mq-deadline", "bfq"),
 }
 
 
@@ -106,22 +109,19 @@ def _replace(setting: Setting, new: str, why: str, kernel: _Kernel) -> Iterator[
 
 
 def _schedulers(plan: Plan, kernel: _Kernel) -> Iterator[Change]:
-    """Of drives behind L3. A virtual disk is left alone: without a scheduler its rate is no better,
-    and its slowest reads are twenty times as slow (docs/benchmarks.md)."""
+    """Of drives behind L3 whose scheduler suits them not at all."""
     for disk in plan.disks:
         for drive in disk.on.drives:
             setting = Setting(f"/sys/block/{drive.name}/queue/scheduler", Kind.CHOICE)
-            old, wanted = kernel.read(setting), _QUEUES.get(drive.kind)
-            if old is None or wanted is None or old == wanted:
+            old, suited = kernel.read(setting), SUITED_SCHEDULERS.get(drive.kind, ())
+            if old is None or old in suited:
                 continue
-            if wanted not in _words(setting, kernel.root):
-                continue
-            if drive.kind is DriveKind.SSD and old != "bfq":
-                continue
-            if drive.kind is DriveKind.HDD and old != "none":
-                continue
-            why = f"L3 in {disk.path}: {_BAD_QUEUES[drive.kind]}"
-            yield Change(setting, old, wanted, why, "KVT-D313")
+            wanted = next((each for each in suited if each in _words(setting, kernel.root)), None)
+            if wanted is not None:
+                why = f"L3 in {disk.path}: `{old}` holds pages back that {drive.kind} would take"
+                if drive.kind is DriveKind.HDD:
+                    why = f"L3 in {disk.path}: {drive.name} turns, and near reads go together"
+                yield Change(setting, old, wanted, why, "KVT-D311")
 
 
 def _words(setting: Setting, root: Path) -> list[str]:
@@ -131,28 +131,25 @@ def _words(setting: Setting, root: Path) -> list[str]:
 def _readahead(plan: Plan, kernel: _Kernel) -> Iterator[Change]:
     """Of the file system that the weights lie on: they are read in one go, through the page
     cache. Pages of L3 go past it."""
-    path = _readahead_file(plan.model.path, kernel.root)
-    if path is None:
+    setting = readahead_of(plan.model.path, kernel.root)
+    if setting is None:
         return
-    setting = Setting(path, Kind.NUMBER)
     old = kernel.read(setting)
-    if old is not None and int(old) < _READAHEAD_ENOUGH_KIB:
+    if old is not None and int(old) < READAHEAD_ENOUGH_KIB:
         why = f"weights of {format_bytes(plan.model.weight_bytes)} are read from there at a start"
-        yield Change(setting, old, str(READAHEAD_KIB), why, "KVT-D404")
+        yield Change(setting, old, str(READAHEAD_KIB), why, "KVT-D406")
 
 
-def _readahead_file(model: Path, root: Path) -> str | None:
+def readahead_of(model: Path, root: Path) -> Setting | None:
     """Of the disk, or of the array, that the file system lies on; None if it has none."""
     try:
         device = os.stat(model).st_dev
     except OSError:
         return None
     name = f"{os.major(device)}:{os.minor(device)}"
-    link = root / "sys/dev/block" / name
-    if link.exists():
-        folder = link.resolve()
-        for each in (folder, folder.parent):  # a partition's queue is the disk's
-            if (each / "queue/read_ahead_kb").exists():
-                return f"/sys/block/{each.name}/queue/read_ahead_kb"
-    file = f"/sys/class/bdi/{name}/read_ahead_kb"
-    return file if (root / file.lstrip("/")).exists() else None
+    folder = (root / "sys/dev/block" / name).resolve()
+    for each in (folder, folder.parent):  # a partition's queue is the disk's
+        if (each / "queue/read_ahead_kb").exists():
+            return Setting(f"/sys/block/{each.name}/queue/read_ahead_kb", Kind.NUMBER)
+    setting = Setting(f"/sys/class/bdi/{name}/read_ahead_kb", Kind.NUMBER)
+    return setting if setting.below(root).exists() else None

@@ -172,7 +172,7 @@ def test_a_read_only_sys_is_a_containers(profile: Path, before: int) -> None:
 def test_without_root_what_only_helps_is_a_warning(home: Path) -> None:
     """Nothing to change, or a hint: no failure in either case."""
     profile = write_profile(home)
-    profile.write_text(profile.read_text().replace("8MiB", "1100MiB"))
+    profile.write_text(profile.read_text().replace("8MiB", "8200MiB"))
     shared = Path(f"{THP}/shmem_enabled").read_text()
     done = as_nobody(home, "tune", str(profile))
     assert done.returncode == (4 if "[never]" in shared else 0), done.stdout + done.stderr
