@@ -1,0 +1,218 @@
+"""Checks of a profile for several nodes: what one node can say before all of them meet.
+
+`kvtier launch` finds out the rest, when the nodes meet: who is missing, what differs, which
+directories are the same place.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as Late
+from pathlib import Path
+
+from kvtier_ops.cluster import find_node_rank
+from kvtier_ops.cluster.node import model_digest, profile_digest, versions
+from kvtier_ops.cluster.terms import addresses
+from kvtier_ops.doctor.check import Check, Context, Outcome, Severity
+from kvtier_ops.errors import BadInput
+from kvtier_ops.host import DriveKind, FileSystem
+from kvtier_ops.host.mounts import MountTable
+from kvtier_ops.profile.schema.cluster import Cluster
+
+RESOLVE_S_MAX, CONNECT_S_MAX = 2.0, 1.0
+_LOCAL_DRIVES = (DriveKind.NVME, DriveKind.SSD, DriveKind.HDD, DriveKind.MEMORY, DriveKind.OVERLAY)
+
+
+def _cluster(context: Context) -> Cluster | None:
+    """None where there is one node: then no check here applies."""
+    cluster = context.profile.cluster if context.profile else None
+    return cluster if cluster is not None and cluster.nodes > 1 else None
+
+
+def _rank(cluster: Cluster) -> int | None:
+    try:
+        found = find_node_rank(cluster)
+    except BadInput:
+        return None
+    return found.rank if found.is_known else None
+
+
+def _resolve(cluster: Cluster) -> tuple[list[str], str]:
+    """Addresses of node 0, and why there are none. A name server that is silent is not waited
+    for."""
+    pool = ThreadPoolExecutor(1)
+    try:
+        asked = pool.submit(addresses, cluster.master_address, cluster.master_port)
+        return [address[0] for _, address in asked.result(RESOLVE_S_MAX)], ""
+    except Late:
+        return [], f"no name server answers within {RESOLVE_S_MAX:g} s"
+    except OSError as error:
+        return [], f"does not resolve: {error.strerror or error}"
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def master_resolves(context: Context) -> Iterator[Outcome]:
+    """Every node finds node 0 by `cluster.master_address`."""
+    cluster = _cluster(context)
+    if cluster is None:
+        return
+    found, why = _resolve(cluster)
+    loop = [address for address in found if ipaddress.ip_address(address.partition("%")[0]).is_loopback]
+    current = why or ", ".join(found)
+    fix = "set `cluster.master_address` to an address of node 0, or to a name that resolves here"
+    if loop:
+        current += ": every node would find itself there"
+        fix = "set `cluster.master_address` to the address at which other nodes reach node 0"
+    yield Outcome(
+        ok=bool(found) and not loop,
+        required="resolves, to an address that other nodes can reach",
+        current=current,
+        fix=fix,
+        subject=f"`{cluster.master_address}`",
+    )
+
+
+def master_port(context: Context) -> Iterator[Outcome]:
+    """Node 0 can listen there; the others get an answer, if only that nobody listens yet."""
+    cluster = _cluster(context)
+    if cluster is None or not _resolve(cluster)[0]:
+        return
+    rank = _rank(cluster)
+    if rank is None:
+        return
+    ask = _listen if rank == 0 else _connect
+    ok, current, fix = ask(cluster)
+    yield Outcome(
+        ok=ok,
+        required="free on this host, which is node 0" if rank == 0 else "node 0 answers",
+        current=current,
+        fix=fix,
+        subject=f"{cluster.master_address} port {cluster.master_port}",
+    )
+
+
+def _listen(cluster: Cluster) -> tuple[bool, str, str]:
+    family, address = addresses(cluster.master_address, cluster.master_port)[0]
+    try:
+        socket.create_server(address, family=family).close()
+    except OSError as error:
+        fix = "`cluster.master_address` is that of node 0, and `ss -ltnp` says who has the port"
+        return False, error.strerror or str(error), fix
+    return True, "can be listened on", ""
+
+
+def _connect(cluster: Cluster) -> tuple[bool, str, str]:
+    family, address = addresses(cluster.master_address, cluster.master_port)[0]
+    with socket.socket(family, socket.SOCK_STREAM) as connection:
+        connection.settimeout(CONNECT_S_MAX)
+        try:
+            connection.connect(address)
+        except ConnectionRefusedError:
+            return True, "answers; nothing listens there before node 0 is launched", ""
+        except TimeoutError:
+            fix = f"start that machine, and let TCP port {cluster.master_port} through its firewall"
+            return False, f"no answer within {CONNECT_S_MAX:g} s", fix
+        except OSError as error:
+            fix = f"`ip route get {address[0]}` shows the way there"
+            return False, error.strerror or str(error), fix
+    return True, "something listens there: node 0 waits, or it is another program's", ""
+
+
+def node_rank(context: Context) -> Iterator[Outcome]:
+    """Which node this is, and that the profile agrees with what started it."""
+    cluster = _cluster(context)
+    if cluster is None:
+        return
+    fix = "`--node-rank N`, from 0; or start it by Slurm, torchrun or Kubernetes"
+    try:
+        found = find_node_rank(cluster)
+    except BadInput as error:
+        problem = error.problems[0]
+        ok, current, fix = False, problem.what, problem.hint
+    else:
+        source = found.source or "the profile or `--set` says so"
+        ok, current = found.is_known, f"{found.rank}: {source}"
+        if not found.is_known:
+            current = "nothing says which"
+        elif found.rank >= cluster.nodes:
+            ok, fix = False, f"the last node is {cluster.nodes - 1}"
+    yield Outcome(ok=ok, required=f"one of 0 to {cluster.nodes - 1}", current=current, fix=fix)
+
+
+def same_everywhere(context: Context) -> Iterator[Outcome]:
+    """One node cannot know what the others have: a line that must be the same on each."""
+    cluster = _cluster(context)
+    if cluster is None or context.profile is None or context.prepared is None:
+        return
+    said = ", ".join(f"{name} {found}" for name, found in versions().items())
+    try:
+        model = model_digest(context.prepared.model.path)
+    except OSError as error:
+        fix = "let kvtier read the model's files"
+        yield Outcome(False, "the same on every node", f"model: {error.strerror}", fix)
+        return
+    profile = profile_digest(context.profile)
+    yield Outcome(
+        ok=True,
+        required="the same on every node",
+        current=f"{said}, profile {profile}, model {model}: launch compares them",
+    )
+
+
+def shared_directories(context: Context) -> Iterator[Outcome]:
+    """Shared directories on what can be shared, L3 on what cannot."""
+    cluster = _cluster(context)
+    if cluster is None or context.profile is None:
+        return
+    for directory in cluster.shared_directories:
+        yield _shared(directory, context, leads=_rank(cluster) == 0)
+    for directory in context.profile.tiers.l3.directories:
+        on = _file_system(directory, context)
+        if on is not None and on.drive_kind is DriveKind.NETWORK:
+            yield Outcome(
+                ok=False,
+                required="on a drive of this node's own: a page store has one owner",
+                current=f"on {on.kind} from {on.device}",
+                fix="name a directory on a local disk in `tiers.l3.directories`",
+                subject=f"`{directory}`",
+            )
+
+
+def _shared(directory: Path, context: Context, *, leads: bool) -> Outcome:
+    mode = os.R_OK | os.X_OK | (os.W_OK if leads else 0)
+    required = "on storage that all nodes share; launch writes there on node 0 and looks on others"
+    subject = f"`{directory}`"
+    if not directory.is_dir() or not os.access(directory, mode):
+        state = "cannot be written by node 0" if directory.is_dir() and leads else "cannot be read"
+        current = state if directory.is_dir() else "is not there"
+        return Outcome(False, required, current, "mount it, and let kvtier in", subject)
+    on = _file_system(directory, context)
+    if on is not None and on.drive_kind in _LOCAL_DRIVES:
+        fix = "mount the shared storage there, or remove it from `cluster.shared_directories`"
+        return Outcome(False, required, f"on {on.kind} of this host alone", fix, subject)
+    return Outcome(True, required, f"on {on.kind} from {on.device}" if on else "is there", "", subject)
+
+
+def _file_system(directory: Path, context: Context) -> FileSystem | None:
+    """What it lies on; None if that cannot be told."""
+    known = context.prepared.host.directories.get(directory) if context.prepared else None
+    if known is not None:
+        return known.on
+    try:
+        return MountTable.read(context.root).holding(directory.resolve())
+    except (OSError, ValueError):
+        return None
+
+
+CHECKS = (
+    Check("KVT-D701", "cluster", "address of node 0,", Severity.FAILURE, master_resolves),
+    Check("KVT-D702", "cluster", "meeting at", Severity.FAILURE, master_port),
+    Check("KVT-D703", "cluster", "number of this node", Severity.FAILURE, node_rank),
+    Check("KVT-D704", "cluster", "versions, profile and model", Severity.FAILURE, same_everywhere),
+    Check("KVT-D705", "cluster", "directory", Severity.WARNING, shared_directories),
+)
