@@ -52,7 +52,8 @@ def prepare(file: ProfileFile, instead: Instead = HERE) -> Prepared:
     else:
         host, measured = probe(directories=directories), read_measured(state_dir_of(file.path))
     plan = make_plan(profile, host, model, measured, instead.load)
-    ranks = replace(plan.ranks, node_rank_from=here.source)
+    source = here.source if instead.host is None else ""
+    ranks = replace(plan.ranks, node_rank_from=source)
     return Prepared(host, model, replace(plan, ranks=ranks))
 
 

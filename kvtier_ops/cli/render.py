@@ -21,7 +21,9 @@ app = typer.Typer(
 
 Output = Annotated[
     Path | None,
-    typer.Option("-o", "--output", metavar="PATH", help="Into this file, or a file in this folder."),
+    typer.Option(
+        "-o", "--output", metavar="PATH", help="Into this file, or a file in this folder."
+    ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")]
 Name = Annotated[str, typer.Option(metavar="NAME", help="Of the service; default: the profile's.")]
@@ -143,5 +145,3 @@ def _render(
     write_whole(target, text)
     terminal.note(f"wrote {target}")
     return ExitCode.OK
-
-

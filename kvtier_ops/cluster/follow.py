@@ -6,6 +6,7 @@ import errno
 import socket
 import time
 from collections.abc import Callable
+from typing import cast
 
 from kvtier_ops.cluster.lead import LOOK_S_MAX
 from kvtier_ops.cluster.shared import Marks
@@ -102,7 +103,7 @@ def _next(
 ) -> Kind | Verdict:
     """The next message: of this kind, or the verdict. Raises _Lost, NotANode, OtherProtocol."""
     while True:
-        message = channel.take(kind, Verdict)
+        message = cast("Kind | Verdict | None", channel.take(kind, Verdict))
         if message is not None:
             return message
         left = deadline - time.monotonic()

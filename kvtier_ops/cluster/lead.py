@@ -299,8 +299,8 @@ class Leader:
 
 def _too_high(node: Node, nodes: int) -> Problem:
     return Problem(
-        f"{printable(node.host)} says that it is node {node.rank}; of {nodes} nodes the last is {nodes - 1}",
-        "nodes are numbered from 0",
+        f"{printable(node.host)} says that it is node {node.rank} of {nodes}",
+        f"nodes are numbered from 0: the last is {nodes - 1}",
         "cluster.node_rank",
         id="KVT-D703",
     )

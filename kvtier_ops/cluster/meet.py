@@ -48,7 +48,9 @@ def meet(node: Node, terms: Terms, say: Callable[[str], None]) -> Meeting:
     began = time.monotonic()
     leads = node.rank == 0
     with Marks(terms.directories, node.mark, leads=leads) as marks:
-        verdict = Leader(node, terms, marks, say).run() if leads else follow(node, terms, marks, say)
+        verdict = (
+            Leader(node, terms, marks, say).run() if leads else follow(node, terms, marks, say)
+        )
     if verdict.problems:
         raise ChecksFailed([each.problem() for each in verdict.problems])
     return Meeting(tuple(map(printable, verdict.nodes)), time.monotonic() - began)

@@ -1,4 +1,4 @@
-"""What this node tells the others of itself: enough to find what differs, nothing that is secret."""
+"""What this node tells the others of itself: enough to find what differs, no secrets."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
 
 
 def model_digest(model: Path) -> str:
-    """Of its description, and of the names and sizes of its weights: reading those takes minutes."""
+    """Of its description, and of its weights' names and sizes: to read those takes minutes."""
     digest = hashlib.sha256()
     if model.is_dir():
         for path in sorted(model.glob("*.json")):

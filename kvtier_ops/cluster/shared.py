@@ -84,9 +84,7 @@ class Marks:
                 _refresh(folder, self._mark)
             names = _marks_in(folder)
             found += [
-                (str(directory), rank)
-                for rank, mark in sorted(marks.items())
-                if mark in names
+                (str(directory), rank) for rank, mark in sorted(marks.items()) if mark in names
             ]
         missing = [] if self._leads else self._missing(marks.get(0, ""))
         return Seen(l3=found, missing=missing, unseen=self.unseen)
@@ -101,7 +99,10 @@ class Marks:
                 break
             time.sleep(_POLL_S)
         return [
-            (str(path), "what node 0 wrote is not there" if _is_there(path) else "it cannot be read")
+            (
+                str(path),
+                "what node 0 wrote is not there" if _is_there(path) else "it cannot be read",
+            )
             for path in left
         ]
 

@@ -1,4 +1,4 @@
-"""What nodes say to one another: a length of four bytes, then JSON, signed where a secret is shared.
+"""What nodes say to one another: a length in four bytes, then JSON, signed by a shared secret.
 
 Nothing that comes is trusted: frames have a size limit, messages a schema, and a peer that breaks
 either is not a node.

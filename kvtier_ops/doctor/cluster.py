@@ -62,7 +62,9 @@ def master_resolves(context: Context) -> Iterator[Outcome]:
     if cluster is None:
         return
     found, why = _resolve(cluster)
-    loop = [address for address in found if ipaddress.ip_address(address.partition("%")[0]).is_loopback]
+    loop = [
+        address for address in found if ipaddress.ip_address(address.partition("%")[0]).is_loopback
+    ]
     current = why or ", ".join(found)
     fix = "set `cluster.master_address` to an address of node 0, or to a name that resolves here"
     if loop:
@@ -165,22 +167,12 @@ def same_everywhere(context: Context) -> Iterator[Outcome]:
 
 
 def shared_directories(context: Context) -> Iterator[Outcome]:
-    """Shared directories on what can be shared, L3 on what cannot."""
+    """Shared directories lie on what can be shared; of L3 the plan says that it must not (P016)."""
     cluster = _cluster(context)
     if cluster is None or context.profile is None:
         return
     for directory in cluster.shared_directories:
         yield _shared(directory, context, leads=_rank(cluster) == 0)
-    for directory in context.profile.tiers.l3.directories:
-        on = _file_system(directory, context)
-        if on is not None and on.drive_kind is DriveKind.NETWORK:
-            yield Outcome(
-                ok=False,
-                required="on a drive of this node's own: a page store has one owner",
-                current=f"on {on.kind} from {on.device}",
-                fix="name a directory on a local disk in `tiers.l3.directories`",
-                subject=f"`{directory}`",
-            )
 
 
 def _shared(directory: Path, context: Context, *, leads: bool) -> Outcome:
@@ -195,7 +187,9 @@ def _shared(directory: Path, context: Context, *, leads: bool) -> Outcome:
     if on is not None and on.drive_kind in _LOCAL_DRIVES:
         fix = "mount the shared storage there, or remove it from `cluster.shared_directories`"
         return Outcome(False, required, f"on {on.kind} of this host alone", fix, subject)
-    return Outcome(True, required, f"on {on.kind} from {on.device}" if on else "is there", "", subject)
+    return Outcome(
+        True, required, f"on {on.kind} from {on.device}" if on else "is there", "", subject
+    )
 
 
 def _file_system(directory: Path, context: Context) -> FileSystem | None:
@@ -204,7 +198,7 @@ def _file_system(directory: Path, context: Context) -> FileSystem | None:
     if known is not None:
         return known.on
     try:
-        return MountTable.read(context.root).holding(directory.resolve())
+        return MountTable(context.root).holding(directory.resolve())
     except (OSError, ValueError):
         return None
 
@@ -214,5 +208,5 @@ CHECKS = (
     Check("KVT-D702", "cluster", "meeting at", Severity.FAILURE, master_port),
     Check("KVT-D703", "cluster", "number of this node", Severity.FAILURE, node_rank),
     Check("KVT-D704", "cluster", "versions, profile and model", Severity.FAILURE, same_everywhere),
-    Check("KVT-D705", "cluster", "directory", Severity.WARNING, shared_directories),
+    Check("KVT-D705", "cluster", "shared directory", Severity.WARNING, shared_directories),
 )

@@ -142,5 +142,3 @@ def _cpu_set(service: Service) -> str:
     nodes = service.profile.host.cpu_nodes
     cpus = [cpu for n in service.plan.host.numa_nodes if n.id in nodes for cpu in n.cpus]
     return ",".join(map(str, sorted(cpus)))
-
-

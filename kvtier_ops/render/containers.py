@@ -60,4 +60,3 @@ def container_places(service: Service) -> list[Place]:
 def needs_mempolicy(service: Service) -> bool:
     """Memory is bound to NUMA nodes, which containers may not do unasked."""
     return bool(service.profile.host.memory_nodes or service.plan.numa_nodes)
-

@@ -314,5 +314,3 @@ def _volumes(service: Service) -> list[dict[str, Any]]:
         kind = "DirectoryOrCreate" if place.writable else "File" if place.is_file else "Directory"
         volumes.append({"name": name, "hostPath": {"path": str(place.path), "type": kind}})
     return volumes
-
-

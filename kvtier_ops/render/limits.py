@@ -50,9 +50,7 @@ def limits_of(plan: Plan) -> Limits:
         locked_bytes=_whole(plan.l2.bytes + LOCK_SPARE_BYTES),
         shm_bytes=SHM_BYTES_LEAST + (SHM_BYTES_PER_GPU * gpus if gpus > 1 else 0),
         open_files=max(FILES_LEAST, 1 << (files - 1).bit_length()),
-        start_s=ceil(
-            2 * server.start_timeout_s + plan.answers.arena_s.value + meet_s + TUNE_S_MAX
-        ),
+        start_s=ceil(2 * server.start_timeout_s + plan.answers.arena_s.value + meet_s + TUNE_S_MAX),
         stop_s=ceil(server.drain_s + END_S_MAX + UNDO_S_MAX),
     )
 

@@ -11,13 +11,16 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
+from kvtier_ops.errors import BadInput
 from kvtier_ops.render.service import CACHE_HOME, RUNTIME, STATE_HOME, Service
+from kvtier_ops.text import printable
 
 DEFAULT_USER = "kvtier"
 RESTARTS_MAX, RESTARTS_S, RESTART_S = 5, 900, 10
 _HOMES = ("/home", "/root", "/run/user")
 _PLAIN = re.compile(r"[A-Za-z0-9_@+=:,./-]+")
 _PRIVILEGED_PORTS = 1024
+_USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}|[0-9]{1,10}")
 
 
 def render(service: Service) -> str:
@@ -42,7 +45,14 @@ def _words(texts: Iterable[str | Path]) -> str:
 
 
 def _user(service: Service) -> str:
-    return service.options.user or DEFAULT_USER
+    """Raises BadInput for what systemd would not take: the unit would not load."""
+    user = service.options.user or DEFAULT_USER
+    if not _USER.fullmatch(user):
+        raise BadInput(
+            f"`{printable(user)[:60]}` is no user of a unit",
+            "name one user, such as `--user kvtier`, or give its number",
+        )
+    return user
 
 
 def _secret_file(service: Service) -> str:
