@@ -29,6 +29,7 @@ ANSWER_S_MAX = 10.0  # for node 0 to say its first word
 RETRY_S_FIRST, RETRY_S_MAX = 0.1, 2.0
 SPARE_S = 15.0  # that the verdict may come later than node 0 said
 _READ_BYTES = 65536
+_WENT_AWAY = "it went away before all had come"
 
 
 class _Lost(Exception):
@@ -115,7 +116,7 @@ def _next(
         except TimeoutError:
             raise _Lost("it says nothing more") from None
         if not data:
-            raise _Lost("it went away before all had come")
+            raise _Lost(_WENT_AWAY)
         channel.feed(data)
 
 
@@ -133,6 +134,8 @@ def _reason(error: OSError | _Lost) -> tuple[str, str]:
     """Why node 0 cannot be reached, and what to look at."""
     if isinstance(error, _Lost):
         return str(error), "see what node 0 says"
+    if isinstance(error, ConnectionResetError | BrokenPipeError):
+        return _WENT_AWAY, "see what node 0 says"
     if isinstance(error, socket.gaierror):
         return (
             f"the name does not resolve ({error.strerror})",
