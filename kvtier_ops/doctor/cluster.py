@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import queue
 import socket
+import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as Late
 from pathlib import Path
 
 from kvtier_ops.cluster import find_node_rank
@@ -23,7 +23,9 @@ from kvtier_ops.host import DriveKind, FileSystem
 from kvtier_ops.host.mounts import MountTable
 from kvtier_ops.profile.schema.cluster import Cluster
 
-RESOLVE_S_MAX, CONNECT_S_MAX = 2.0, 1.0
+Address = tuple[socket.AddressFamily, tuple[str, int]]
+
+RESOLVE_S_MAX, CONNECT_S_MAX = 1.0, 1.0
 _LOCAL_DRIVES = (DriveKind.NVME, DriveKind.SSD, DriveKind.HDD, DriveKind.MEMORY, DriveKind.OVERLAY)
 
 
@@ -41,19 +43,25 @@ def _rank(cluster: Cluster) -> int | None:
     return found.rank if found.is_known else None
 
 
-def _resolve(cluster: Cluster) -> tuple[list[str], str]:
-    """Addresses of node 0, and why there are none. A name server that is silent is not waited
-    for."""
-    pool = ThreadPoolExecutor(1)
+def _resolve(cluster: Cluster) -> tuple[list[Address], str]:
+    """Addresses of node 0, or why there are none. A name server that is silent is not waited for:
+    the thread that asks it ends by itself, or with this process."""
+    answers: queue.SimpleQueue[list[Address] | OSError] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(addresses(cluster.master_address, cluster.master_port))
+        except OSError as error:
+            answers.put(error)
+
+    threading.Thread(target=ask, daemon=True).start()
     try:
-        asked = pool.submit(addresses, cluster.master_address, cluster.master_port)
-        return [address[0] for _, address in asked.result(RESOLVE_S_MAX)], ""
-    except Late:
+        answer = answers.get(timeout=RESOLVE_S_MAX)
+    except queue.Empty:
         return [], f"no name server answers within {RESOLVE_S_MAX:g} s"
-    except OSError as error:
-        return [], f"does not resolve: {error.strerror or error}"
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    if isinstance(answer, OSError):
+        return [], f"does not resolve: {answer.strerror or answer}"
+    return answer, ""
 
 
 def master_resolves(context: Context) -> Iterator[Outcome]:
@@ -61,7 +69,8 @@ def master_resolves(context: Context) -> Iterator[Outcome]:
     cluster = _cluster(context)
     if cluster is None:
         return
-    found, why = _resolve(cluster)
+    resolved, why = _resolve(cluster)
+    found = [address[0] for _, address in resolved]
     loop = [
         address for address in found if ipaddress.ip_address(address.partition("%")[0]).is_loopback
     ]
@@ -82,13 +91,13 @@ def master_resolves(context: Context) -> Iterator[Outcome]:
 def master_port(context: Context) -> Iterator[Outcome]:
     """Node 0 can listen there; the others get an answer, if only that nobody listens yet."""
     cluster = _cluster(context)
-    if cluster is None or not _resolve(cluster)[0]:
+    rank = _rank(cluster) if cluster is not None else None
+    if cluster is None or rank is None:
         return
-    rank = _rank(cluster)
-    if rank is None:
-        return
-    ask = _listen if rank == 0 else _connect
-    ok, current, fix = ask(cluster)
+    resolved, _ = _resolve(cluster)
+    if not resolved:
+        return  # the check before this one says so
+    ok, current, fix = (_listen if rank == 0 else _connect)(*resolved[0])
     yield Outcome(
         ok=ok,
         required="free on this host, which is node 0" if rank == 0 else "node 0 answers",
@@ -98,8 +107,7 @@ def master_port(context: Context) -> Iterator[Outcome]:
     )
 
 
-def _listen(cluster: Cluster) -> tuple[bool, str, str]:
-    family, address = addresses(cluster.master_address, cluster.master_port)[0]
+def _listen(family: socket.AddressFamily, address: tuple[str, int]) -> tuple[bool, str, str]:
     try:
         socket.create_server(address, family=family).close()
     except OSError as error:
@@ -108,8 +116,7 @@ def _listen(cluster: Cluster) -> tuple[bool, str, str]:
     return True, "can be listened on", ""
 
 
-def _connect(cluster: Cluster) -> tuple[bool, str, str]:
-    family, address = addresses(cluster.master_address, cluster.master_port)[0]
+def _connect(family: socket.AddressFamily, address: tuple[str, int]) -> tuple[bool, str, str]:
     with socket.socket(family, socket.SOCK_STREAM) as connection:
         connection.settimeout(CONNECT_S_MAX)
         try:
@@ -117,7 +124,7 @@ def _connect(cluster: Cluster) -> tuple[bool, str, str]:
         except ConnectionRefusedError:
             return True, "answers; nothing listens there before node 0 is launched", ""
         except TimeoutError:
-            fix = f"start that machine, and let TCP port {cluster.master_port} through its firewall"
+            fix = f"start that machine, and let TCP port {address[1]} through its firewall"
             return False, f"no answer within {CONNECT_S_MAX:g} s", fix
         except OSError as error:
             fix = f"`ip route get {address[0]}` shows the way there"
