@@ -137,7 +137,8 @@ def run_script(script: str, folder: Path, **environment: str) -> tuple[list[str]
     binaries = folder / "bin"
     binaries.mkdir(exist_ok=True)
     told = folder / "told"
-    stub = f'#!/bin/bash\nprintf "%s\\0" "$@" > {shlex.quote(str(told))}\nenv -0 >> {shlex.quote(str(told))}.env\n'
+    shown = shlex.quote(str(told))
+    stub = f'#!/bin/bash\nprintf "%s\\0" "$@" > {shown}\nenv -0 >> {shown}.env\n'
     (binaries / "srun").write_text(stub)
     (binaries / "scontrol").write_text("#!/bin/bash\necho first-node; echo second-node\n")
     for path in binaries.iterdir():

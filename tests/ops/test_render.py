@@ -236,9 +236,9 @@ def test_mistakes_of_the_operator(tmp_path: Path, capsys: pytest.CaptureFixture[
     folder = tmp_path / "new\nline"
     folder.mkdir()
     assert run(["render", "systemd", str(small_profile(folder, name="p.yaml"))]) == 2
+    made = tmp_path / "p\x1b.yaml"
+    made.write_text(path.read_text())
     with pytest.raises(BadInput, match="cannot be seen"):
-        made = tmp_path / "p\x1b.yaml"
-        made.write_text(path.read_text())
         service(made)
     colon = small_profile(tmp_path, f"server: {{request_trace: {tmp_path}/a:b/c}}\n")
     with pytest.raises(BadInput, match="no mount path"):
