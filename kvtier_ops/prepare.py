@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 
+from kvtier_ops.cluster.node_rank import find_node_rank
 from kvtier_ops.errors import KvtierError
 from kvtier_ops.host import Host, probe
 from kvtier_ops.instance import state_dir_of
@@ -38,6 +40,10 @@ HERE = Instead()
 def prepare(file: ProfileFile, instead: Instead = HERE) -> Prepared:
     """Probes, reads the model, plans; changes nothing. Raises BadInput or Refused."""
     profile = _with_model(file.profile, instead.model)
+    # Of another host the environment says nothing.
+    variables = os.environ if instead.host is None else {}
+    here = find_node_rank(profile.cluster, variables)
+    profile = here.written_into(profile)
     path = find_model(profile.model.path)
     model = read_model(path, profile.model.dtype, profile.tiers.kv_dtype)
     directories = profile.tiers.l3.directories
@@ -45,7 +51,10 @@ def prepare(file: ProfileFile, instead: Instead = HERE) -> Prepared:
         host, measured = instead.host, None
     else:
         host, measured = probe(directories=directories), read_measured(state_dir_of(file.path))
-    return Prepared(host, model, make_plan(profile, host, model, measured, instead.load))
+    plan = make_plan(profile, host, model, measured, instead.load)
+    source = here.source if instead.host is None else ""
+    ranks = replace(plan.ranks, node_rank_from=source)
+    return Prepared(host, model, replace(plan, ranks=ranks))
 
 
 def _with_model(profile: Profile, path: str) -> Profile:

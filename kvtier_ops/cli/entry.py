@@ -19,6 +19,7 @@ from kvtier_ops.cli.launch import launch
 from kvtier_ops.cli.model import app as model_app
 from kvtier_ops.cli.plan import plan
 from kvtier_ops.cli.profile import app as profile_app
+from kvtier_ops.cli.render import app as render_app
 from kvtier_ops.cli.simulate import simulate
 from kvtier_ops.cli.tune import tune
 from kvtier_ops.errors import REPORT_URL, BadInput, ExitCode, Interrupted, KvtierError, Problem
@@ -46,6 +47,7 @@ app.add_typer(cache_app, name="cache")
 app.add_typer(host_app, name="host")
 app.add_typer(model_app, name="model")
 app.add_typer(profile_app, name="profile")
+app.add_typer(render_app, name="render")
 app.add_typer(store_app, name="store")
 
 

@@ -23,6 +23,10 @@ def launch(
         bool,
         typer.Option("--detach", "-d", help="Return when it serves; it outlives the terminal."),
     ] = False,
+    node_rank: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Which of several nodes this is, from 0."),
+    ] = None,
     force: Annotated[
         list[str] | None,
         typer.Option("--force", metavar="ID", help="Launch although this check fails."),
@@ -34,9 +38,10 @@ def launch(
     """Serve a profile until Ctrl-C, or with --detach until `kvtier stop`."""
     from kvtier_ops import launch as launching
 
-    wish = launching.Wish(
-        profile, tuple(overrides or ()), tuple(force or ()), dry_run, tune=not no_tune
-    )
+    changes = [*(overrides or ())]
+    if node_rank is not None:
+        changes.append(f"cluster.node_rank={node_rank}")
+    wish = launching.Wish(profile, tuple(changes), tuple(force or ()), dry_run, tune=not no_tune)
     if detach:
         return launching.launch_detached(wish, Terminal())
     return launching.launch(wish, Terminal())

@@ -10,7 +10,7 @@ import typer
 
 from kvtier_ops.cli.files import check_target, write_whole
 from kvtier_ops.cli.instead import HostFile, WhatIf, instead_of
-from kvtier_ops.cli.options import Overrides
+from kvtier_ops.cli.options import NodeRank, Overrides, with_node_rank
 from kvtier_ops.errors import BadInput, ExitCode
 from kvtier_ops.plan.types import Plan
 from kvtier_ops.prepare import prepare_at
@@ -31,6 +31,7 @@ def plan(
         Path | None, typer.Argument(metavar="PROFILE", help="The profile, a YAML file.")
     ] = None,
     overrides: Overrides = None,
+    node_rank: NodeRank = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     schema: Annotated[
         bool, typer.Option("--json-schema", help="Print the JSON Schema of --json, and end.")
@@ -66,7 +67,7 @@ def plan(
         check_target(html, force=force)
     wanted = _target(target)
     sized = [f"{name}=auto" for name in _SIZED_BY_TARGET] if wanted else []
-    file = load_profile(profile, [*(overrides or []), *sized])
+    file = load_profile(profile, [*with_node_rank(overrides, node_rank), *sized])
     instead = instead_of(host, what_if, file.profile.tiers.l3.directories, load)
     made = prepare_at(file, instead).plan
     terminal.data(_text(made, terminal.out.width, as_json=as_json, field=field, target=wanted))

@@ -73,15 +73,13 @@ def _changes(plan: Plan) -> Sequence[Change]:
 
 def _show(plan: Plan, terminal: Terminal) -> int:
     from kvtier_ops.tune.limits import raise_limits
-    from kvtier_ops.tune.report import render_changes, render_limits
+    from kvtier_ops.tune.report import render_changes
     from kvtier_ops.tune.rights import kvtier_as_root, obstacle
 
     changes, again = _changes(plan), kvtier_as_root(sys.argv[1:])
     lines = render_changes(changes, terminal.out.width) or ["nothing to change on this host"]
-    limits = [
-        f"  {line}"
-        for line in render_limits(raise_limits(locks_memory=plan.device == "cuda", dry_run=True))
-    ]
+    raised = raise_limits(locks_memory=plan.device == "cuda", dry_run=True)
+    limits = [f"  {each.describe()}" for each in raised]
     if limits:
         lines += ["", "for the engine's own processes, by `kvtier launch`:", *limits]
     terminal.data("\n".join(lines))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from kvtier_ops.doctor.check import Check, Needs, Severity
 from kvtier_ops.doctor.checks import (
     clock,
+    cluster,
     container,
     cpu,
     disk,
@@ -26,7 +27,7 @@ from kvtier_ops.doctor.plan_warnings import MISFITS, PLAN_GROUP, WARNINGS
 
 _MODULES = (
     *(environment, gpu, memory, hugepages, limits, leftovers, numa, cpu),
-    *(disk, drives, store, model, server, clock, container),
+    *(disk, drives, store, model, server, cluster, clock, container),
 )
 
 

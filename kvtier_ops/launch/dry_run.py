@@ -23,7 +23,7 @@ from kvtier_ops.profile.load import ProfileFile
 from kvtier_ops.profile.secrets import masked_environment
 from kvtier_ops.terminal import Terminal
 from kvtier_ops.tune.limits import raise_limits
-from kvtier_ops.tune.report import render_changes, render_limits
+from kvtier_ops.tune.report import render_changes
 
 
 def show(
@@ -41,7 +41,7 @@ def show(
     found = preflight(file, prepared, forced, mended_by(changes))
     terminal.data(f"\npreflight\n\n{report.render(found.findings, width)}")
     limits = raise_limits(locks_memory=plan.device == "cuda", dry_run=True) if tune else ()
-    tuning = [*render_changes(changes, width), *render_limits(limits)]
+    tuning = [*render_changes(changes, width), *(each.describe() for each in limits)]
     if tuning:
         terminal.data("\n".join(["\ntuning, put back at the end\n", *tuning]))
     for note in found.notes():

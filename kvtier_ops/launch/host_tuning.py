@@ -18,7 +18,6 @@ from kvtier_ops.tune.find import find_changes
 from kvtier_ops.tune.journal import open_journal, read_journal
 from kvtier_ops.tune.limits import raise_limits
 from kvtier_ops.tune.owner import this_process
-from kvtier_ops.tune.report import render_limits
 from kvtier_ops.tune.rights import kvtier_as_root
 from kvtier_ops.tune.undo import PutBack, put_back, put_back_stale
 
@@ -70,8 +69,8 @@ def host_tuned(file: ProfileFile, prepared: Prepared, terminal: Terminal) -> Ite
 
 def _tune(file: ProfileFile, prepared: Prepared, terminal: Terminal) -> list[Result]:
     plan, owner = prepared.plan, this_process(instance_name(file.path))
-    for line in render_limits(raise_limits(locks_memory=plan.device == "cuda")):
-        terminal.note(f"limit of the engine: {line}")
+    for raised in raise_limits(locks_memory=plan.device == "cuda"):
+        terminal.note(f"limit of the engine: {raised.describe()}")
     if not planned_changes(plan):
         return []
     try:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from kvtier_ops.doctor import CHECKS, Context, Finding, Severity
 from kvtier_ops.doctor.examine import find
+from kvtier_ops.doctor.plan_warnings import PLAN_GROUP
 from kvtier_ops.errors import BadInput, ChecksFailed, Refused
 from kvtier_ops.plan.engine_limits import ENGINE_LIMITS
 from kvtier_ops.prepare import Prepared
@@ -26,14 +27,23 @@ class Preflight:
     warnings: tuple[Finding, ...]
 
     def notes(self) -> list[str]:
-        """Warnings for the terminal; what is forced among them."""
+        """Warnings for the terminal: what is forced and what the plan says in full, of the host's
+        own no more than their names."""
         forced = [f"warning: forced: {_text(each)}" for each in self.forced]
-        return [*forced, *(f"warning: {_text(each)}" for each in self.warnings)]
+        planned = [each for each in self.warnings if each.group == PLAN_GROUP]
+        others = [f"{each.id} ({each.what})" for each in self.warnings if each not in planned]
+        notes = [*forced, *(f"warning: {_text(each)}" for each in planned)]
+        if others:
+            more = "`kvtier doctor` with this profile says more"
+            notes.append(f"warning: the doctor warns of {', '.join(others)}\nhint: {more}")
+        return notes
 
-    def refuse(self) -> None:
-        """Raises ChecksFailed with every check that failed and is not forced."""
-        if self.failed:
-            raise ChecksFailed([each.problem() for each in self.failed])
+    def refuse(self, *, but: str = "") -> None:
+        """Raises ChecksFailed with every check that failed and is not forced; `but`: the id of one
+        that is told later."""
+        failed = [each.problem() for each in self.failed if each.id != but]
+        if failed:
+            raise ChecksFailed(failed)
 
 
 def _text(finding: Finding) -> str:

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from kvtier_ops.cluster import meet_all
 from kvtier_ops.errors import KvtierError
 from kvtier_ops.instance import log_path_of
 from kvtier_ops.launch.announce import announcement
@@ -31,6 +32,7 @@ from kvtier_ops.launch.signals import StopSignals
 from kvtier_ops.model.pull import is_complete, pull
 from kvtier_ops.model.registry import REGISTERED
 from kvtier_ops.paths import abbreviate
+from kvtier_ops.plan.engine_limits import SPANS_NODES
 from kvtier_ops.prepare import Prepared, prepare
 from kvtier_ops.profile.load import ProfileFile, load_profile
 from kvtier_ops.terminal import Terminal
@@ -97,6 +99,10 @@ def _check(file: ProfileFile, prepared: Prepared, wish: Wish, terminal: Terminal
     tuning does not mend."""
     mended = mended_by(planned_changes(prepared.plan)) if wish.tune else ()
     found = preflight(file, prepared, wish.forced, mended)
+    if file.profile.cluster.nodes > 1:
+        found.refuse(but=SPANS_NODES)
+        meeting = meet_all(file, prepared.model.path, terminal.note)
+        terminal.note(meeting.describe())
     found.refuse()
     for note in found.notes():
         terminal.note(note)

@@ -9,6 +9,7 @@ from kvtier_ops.model.kv_shape import KvKind
 from kvtier_ops.plan.types import Plan, Warning_
 
 ENGINE_LIMITS = "KVT-P1"  # how the ids of these warnings begin
+SPANS_NODES = "KVT-P103"
 
 
 def find(plan: Plan) -> Iterator[Warning_]:
@@ -51,7 +52,7 @@ def find(plan: Plan) -> Iterator[Warning_]:
         )
     if ranks.nodes > 1:
         yield _forbidden(
-            "KVT-P103",
+            SPANS_NODES,
             f"the bundled engine runs on one node, not on {ranks.nodes}",
             "set `cluster.nodes: 1`; the sizes here are those of one of the nodes",
             "cluster.nodes",

@@ -17,6 +17,7 @@ class Ranks:
     total: int
     nodes: int = 1
     node_rank: int = 0
+    node_rank_from: str = ""  # what said so; empty: the profile, or that there is one node
 
     @property
     def here(self) -> int:

@@ -43,7 +43,8 @@ def model_rows(plan: Plan) -> Iterator[tuple[str, str]]:
         "model",
         f"{plan.served_name} ({model.architecture}, {model.parameters:,} parameters{active})",
     )
-    nodes = f" on node {ranks.node_rank} of {ranks.nodes}" if ranks.nodes > 1 else ""
+    said = f" ({ranks.node_rank_from})" if ranks.node_rank_from else ""
+    nodes = f" on node {ranks.node_rank} of {ranks.nodes}{said}" if ranks.nodes > 1 else ""
     yield (
         "device",
         f"{plan.device}, {ranks.here} rank{'s' * (ranks.here > 1)}{nodes}, {plan.threads} threads "

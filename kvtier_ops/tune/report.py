@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from kvtier_ops.text import report_width, wrapped
 from kvtier_ops.tune.apply import Result
 from kvtier_ops.tune.change import Change
-from kvtier_ops.tune.limits import Raised
 
 _INDENT = " " * 10
 
@@ -35,12 +34,3 @@ def render_results(results: Sequence[Result], width: int) -> list[str]:
             lines += wrapped(_INDENT + "fix: ", result.hint, width) if result.hint else []
         lines += wrapped(_INDENT, change.why, width)
     return lines
-
-
-def render_limits(raised: Sequence[Raised]) -> Iterator[str]:
-    """Of the engine's processes."""
-    for each in raised:
-        if each.old != each.new:
-            yield f"{each.name}: {each.old} -> {each.new}"
-        if each.error:
-            yield f"{each.name}: {each.error}; {each.hint}"

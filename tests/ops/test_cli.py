@@ -204,7 +204,8 @@ def test_errors_render_place_what_and_hint() -> None:
 
 
 def test_the_manual_names_every_check_and_warning() -> None:
-    manual = "".join((ROOT / "docs" / name).read_text() for name in ("doctor.md", "planning.md"))
+    names = ("doctor.md", "planning.md", "multi-node.md")
+    manual = "".join((ROOT / "docs" / name).read_text() for name in names)
     source = "".join(path.read_text() for path in (ROOT / "kvtier_ops").rglob("*.py"))
     ids = set(re.findall(r"KVT-[DP]\d{3}", source))
     assert ids

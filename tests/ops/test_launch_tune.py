@@ -29,8 +29,11 @@ def reserved() -> int:
 
 @pytest.fixture
 def before() -> Iterator[int]:
+    """None that others have reserved and do not use; the machine has so many as before afterwards,
+    whatever a test did."""
     found = reserved()
-    yield found
+    REAL.write_text("0")
+    yield reserved()
     REAL.write_text(str(found))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from ops.builders import GIB, make_host
+from ops.rendered import tool
 from ops.test_numa import gpus
 from ops.test_plan import plan, profile
 
@@ -135,11 +136,9 @@ def test_what_cannot_be_had_is_a_warning() -> None:
 
 def test_numactl_agrees() -> None:
     """`numactl --show` in a process that was placed says what we meant."""
-    tool = Path("/usr/bin/numactl")
-    if not tool.exists():
-        pytest.skip("needs numactl")
+    numactl = tool("numactl", "numactl")
     code = CHILD.partition("block =")[0].format(cpus=(0,), nodes=(0,), interleave=True)
-    code += f"\nos.execv('{tool}', ['numactl', '--show'])"
+    code += f"\nos.execv('{numactl}', ['numactl', '--show'])"
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
     assert "policy: interleave" in done.stdout, done.stderr
     assert re.search(r"physcpubind: 0 *$", done.stdout, re.MULTILINE)

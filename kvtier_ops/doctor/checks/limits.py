@@ -31,7 +31,8 @@ def locked_memory(context: Context) -> Iterator[Outcome]:
     yield Outcome(
         ok=may_lock_all or (limit or 0) >= needed,
         required=f"{format_bytes(needed)} may be locked",
-        current=f"{shown} (`ulimit -l`)" + (", and CAP_IPC_LOCK" if may_lock_all and limit else ""),
+        current=f"{shown} (`ulimit -Hl`)"
+        + (", and CAP_IPC_LOCK" if may_lock_all and limit else ""),
         fix=limit_fix(
             context,
             ulimit="ulimit -l unlimited",
@@ -51,7 +52,7 @@ def open_files(context: Context) -> Iterator[Outcome]:
     yield Outcome(
         ok=limit is None or limit >= needed,
         required=f"{needed:,} open files",
-        current="unlimited" if limit is None else f"{limit:,} (`ulimit -n`)",
+        current="unlimited" if limit is None else f"{limit:,} (`ulimit -Hn`)",
         fix=limit_fix(
             context,
             ulimit=f"ulimit -n {max(65536, needed)}",
@@ -73,7 +74,7 @@ def _files_needed(plan: Plan) -> tuple[int, str]:
 
 def address_space(context: Context) -> Iterator[Outcome]:
     """RLIMIT_AS counts what is mapped, whether it is used or not."""
-    plan, limit = context.plan, _limit(context, "Max address space")
+    plan, limit = context.plan, _limit(context, "Max address space", hard=False)
     if plan is None:
         return
     on_gpu = plan.device == "cuda"
@@ -94,12 +95,13 @@ def address_space(context: Context) -> Iterator[Outcome]:
     )
 
 
-def _limit(context: Context, name: str) -> int | None:
-    """The soft limit of this process, which the engine inherits; None: there is none."""
+def _limit(context: Context, name: str, *, hard: bool = True) -> int | None:
+    """Of this process; None: there is none. Soft limits of files and locked memory do not matter,
+    since launch raises them to the hard ones."""
     for line in read_text(context.root / "proc/self/limits").splitlines():
         if line.startswith(name):
-            soft = line[len(name) :].split()[0]
-            return int(soft) if soft.isdecimal() else None
+            value = line[len(name) :].split()[int(hard)]
+            return int(value) if value.isdecimal() else None
     return None
 
 
