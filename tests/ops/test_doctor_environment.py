@@ -21,7 +21,8 @@ from kvtier_ops.doctor.checks import environment, gpu
 def test_python(monkeypatch: pytest.MonkeyPatch) -> None:
     assert look("KVT-D101", Context()).ok
     monkeypatch.setattr(environment, "PYTHON_MIN", (4, 0))
-    assert "4.0 or later" in look("KVT-D101", Context()).required
+    found = look("KVT-D101", Context())
+    assert (found.ok, found.required) == (False, "4.0 or later")
 
 
 def test_native_modules(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,7 +30,9 @@ def test_native_modules(monkeypatch: pytest.MonkeyPatch) -> None:
     assert look("KVT-D102", Context()).ok
     assert environment.store_works()
     monkeypatch.setattr(environment, "NATIVE_MODULES", ("kvtier_no_such_module",))
-    assert "No module named" in look("KVT-D102", Context()).current
+    missing = look("KVT-D102", Context())
+    assert not missing.ok
+    assert "No module named" in missing.current
     assert not environment.store_works()
     monkeypatch.setattr(environment, "NATIVE_MODULES", ("os; os.kill(os.getpid(), 4)",))
     assert look("KVT-D102", Context()).current == "was killed by signal 4"

@@ -8,10 +8,13 @@ import struct
 from pathlib import Path
 
 import pytest
+from ops.builders import write_safetensors
 from ops.doctored import all_of, context_of, load, look
 from support.store_client import PAGE_BYTES, key, open_store, put_all
 from support.store_files import Slot, find_slots, swap, truncate, zero
 
+from kvtier_engine.kv.keys import namespace
+from kvtier_engine.model.fingerprint import known_fingerprint, model_fingerprint
 from kvtier_ops.doctor import Context
 from kvtier_ops.doctor.checks import environment
 from kvtier_ops.host import probe
@@ -111,6 +114,32 @@ def test_pages_of_another_size(home: Path, pages: Path) -> None:
     file = load(home, f"tiers.l3.directories=[{home}/right]", "tiers.l3.size=64MiB")
     right = context_of(file, probe(directories=[home / "right"]), Path("/"))
     assert look("KVT-D322", right).ok
+
+
+def test_pages_of_other_weights(home: Path, pages: Path) -> None:
+    """Of the same size: told once an engine has kept the digest of the weights."""
+    file = load(home, f"tiers.l3.directories=[{pages}]", "tiers.l3.size=64MiB")
+    planned = context_of(file, probe(directories=[pages]), Path("/"))
+    assert planned.plan is not None
+    folder = home / "model"
+    assert known_fingerprint(folder) is None
+
+    def store(space: bytes) -> None:
+        for path in pages.iterdir():
+            path.unlink()
+        spec = DirectorySpec(str(pages), 64 << 20)
+        Store.open([spec], page_bytes=planned.plan.page_bytes, namespace=space).close()
+
+    store(b"other weights...")
+    assert look("KVT-D322", planned).ok, "nothing is known yet"
+    ours = namespace(planned.plan.engine_config(home), model_fingerprint(folder))
+    found = look("KVT-D322", planned)
+    assert not found.ok
+    assert f"namespace {ours.hex()[:12]}" in found.required
+    store(ours)
+    assert look("KVT-D322", planned).current.endswith(", this model's")
+    write_safetensors(folder / "model.safetensors", {"a": [20, 40], "c": [200]})
+    assert known_fingerprint(folder) is None, "another file is another model"
 
 
 def test_directories_of_two_models(home: Path) -> None:
