@@ -242,6 +242,7 @@ def test_no_disk_no_check(home: Path) -> None:
     assert not [each for each in findings if each.group == "disk"]
     off = load(home, f"tiers.l3.directories=[{home}/pages]", "tiers.l3.size=0GiB")
     assert not [each for each in examine(off) if each.group == "disk"]
+    assert not all_of("KVT-D301", Context(off.profile)), "also where there is no plan"
 
 
 def test_a_probe_that_has_changed_since_is_not_a_crash(home: Path, l3: ProfileFile) -> None:
