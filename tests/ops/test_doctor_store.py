@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from ops.builders import write_safetensors
-from ops.doctored import all_of, context_of, load, look
+from ops.doctored import all_of, context_of, failing, load, look
 from support.store_client import PAGE_BYTES, key, open_store, put_all
 from support.store_files import Slot, find_slots, swap, truncate, zero
 
@@ -47,13 +47,13 @@ def test_lock(home: Path, pages: Path) -> None:
     assert look("KVT-D303", context(home, pages)).ok
     with lock.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert look("KVT-D303", context(home, pages)).current == "in use by pid 77 (kvtier)"
+        assert failing("KVT-D303", context(home, pages)).current == "in use by pid 77 (kvtier)"
 
 
 def test_lock_of_a_real_store(home: Path, pages: Path) -> None:
     store = open_store(pages)
     try:
-        assert f"{os.getpid()}" in look("KVT-D303", context(home, pages)).current
+        assert f"{os.getpid()}" in failing("KVT-D303", context(home, pages)).current
         assert not all_of("KVT-D323", context(home, pages)), "what is written cannot be judged"
     finally:
         store.close()
@@ -71,7 +71,7 @@ def test_content(home: Path, pages: Path) -> None:
 
 def test_a_foreign_directory(home: Path, pages: Path) -> None:
     (pages / "photo.jpg").touch()
-    found = look("KVT-D321", context(home, pages))
+    found = failing("KVT-D321", context(home, pages))
     assert found.current == "no page store, and it holds `photo.jpg`"
     assert f"{pages}/kvtier" in found.fix
 
@@ -92,7 +92,7 @@ def test_another_format(home: Path, pages: Path, version: int, word: str) -> Non
 @pytest.mark.parametrize("content", [b"", b"KVTSTORE", b"X" * 8192])
 def test_a_superblock_that_is_none(home: Path, pages: Path, content: bytes) -> None:
     (pages / "superblock").write_bytes(content)
-    assert "is damaged, or another program's" in look("KVT-D321", context(home, pages)).current
+    assert "is damaged, or another program's" in failing("KVT-D321", context(home, pages)).current
 
 
 def test_pages_of_another_size(home: Path, pages: Path) -> None:
@@ -191,7 +191,7 @@ def test_pages_that_changed_places(home: Path, pages: Path) -> None:
     filled(pages)
     slots = find_slots(pages, PAGE_BYTES)
     swap(slots[key(1)], slots[key(2)])
-    assert "2 things are bad" in look("KVT-D323", context(home, pages)).current
+    assert "2 things are bad" in failing("KVT-D323", context(home, pages)).current
     assert "it holds another page" in look("KVT-D323", context(home, pages)).current
 
 
@@ -201,7 +201,7 @@ def test_a_page_of_another_store(home: Path, pages: Path) -> None:
     filled(home / "other")
     mine, theirs = find_slots(pages, PAGE_BYTES), find_slots(home / "other", PAGE_BYTES)
     mine[key(3)].write(theirs[key(3)].read())
-    assert "it is of another store" in look("KVT-D323", context(home, pages)).current
+    assert "it is of another store" in failing("KVT-D323", context(home, pages)).current
 
 
 def test_a_store_is_not_read_where_reading_it_would_end_us(
@@ -224,5 +224,5 @@ def test_files_that_may_not_be_opened(
     monkeypatch.setattr(
         os, "access", lambda path, mode: "journal" not in str(path) and real(path, mode)
     )
-    found = look("KVT-D324", context(home, pages))
+    found = failing("KVT-D324", context(home, pages))
     assert found.current.startswith("`journal` cannot be, by uid")
