@@ -156,7 +156,8 @@ def test_directories_of_two_models(home: Path) -> None:
 def test_sample(home: Path, pages: Path) -> None:
     filled(pages)
     before = {path: path.read_bytes() for path in pages.iterdir()}
-    assert look("KVT-D323", context(home, pages)).current == "8 of 8 pages were read, all sound"
+    found = look("KVT-D323", context(home, pages))
+    assert (found.ok, found.current) == (True, "8 of 8 pages were read, all sound")
     assert {path: path.read_bytes() for path in pages.iterdir()} == before
 
 
