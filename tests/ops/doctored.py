@@ -32,6 +32,14 @@ def look(check: str, context: Context) -> Finding:
     return of(all_of(check, context), check)
 
 
+def failing(check: str, context: Context) -> Finding:
+    """As `look`, of a check that must not pass."""
+    found = look(check, context)
+    assert not found.ok, found
+    assert found.fix, found
+    return found
+
+
 def all_of(check: str, context: Context) -> list[Finding]:
     """Whatever the check says, which must not break."""
     findings = list(run_checks([each for each in CHECKS if each.id == check], context))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from ops.builders import disk, make_host
-from ops.doctored import all_of, context_of, load, look, of, on_host, put
+from ops.doctored import all_of, context_of, failing, load, look, of, on_host, put
 from support.mounted import ext4, mounted
 
 from kvtier_ops.doctor import Context
@@ -42,22 +42,23 @@ def lying_on(home: Path, size: str = "64MiB", **file_system: Any) -> Context:
 
 
 def test_directory_usable(home: Path, l3: ProfileFile) -> None:
-    assert of(examine(l3), "KVT-D301").current == "can be written"
-    new = with_l3(home, home / "new/deep")
-    assert of(examine(new), "KVT-D301").current == "can be made"
+    written = look("KVT-D301", Context(l3.profile))
+    assert (written.ok, written.current) == (True, "can be written")
+    made = look("KVT-D301", Context(with_l3(home, home / "new/deep").profile))
+    assert (made.ok, made.current) == (True, "can be made")
     file = with_l3(home, home / "small.yaml/x")
-    assert "is not a directory" in of(examine(file), "KVT-D301").current
+    assert "is not a directory" in failing("KVT-D301", Context(file.profile)).current
 
 
 def test_directory_may_not_be_written(l3: ProfileFile, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert "cannot be written by uid" in of(examine(l3), "KVT-D301").current
+    assert "cannot be written by uid" in failing("KVT-D301", Context(l3.profile)).current
 
 
 def test_directory_on_a_read_only_mount(home: Path) -> None:
     with mounted("tmpfs", "ro", home / "ro") as place:
         file = with_l3(home, place)
-        assert "mounted read-only" in look("KVT-D301", Context(file.profile)).current
+        assert "mounted read-only" in failing("KVT-D301", Context(file.profile)).current
 
 
 def test_directory_mode(home: Path, l3: ProfileFile) -> None:
@@ -82,13 +83,13 @@ def test_direct_io(l3: ProfileFile, monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert of(examine(l3), "KVT-D304").ok or sys.platform != "linux"
     monkeypatch.setattr(os, "open", refuse)
-    assert "refuses it: Invalid argument" in of(examine(l3), "KVT-D304").current
+    assert "refuses it: Invalid argument" in failing("KVT-D304", Context(l3.profile)).current
 
 
 def test_preallocation(home: Path, l3: ProfileFile) -> None:
     assert of(examine(l3), "KVT-D310").ok
     with mounted("ramfs", "mode=700", home / "ramfs") as place:
-        found = look("KVT-D310", Context(with_l3(home, place).profile))
+        found = failing("KVT-D310", Context(with_l3(home, place).profile))
     assert found.current == "the file system refuses it: Operation not supported"
 
 
@@ -116,7 +117,7 @@ def test_space(home: Path) -> None:
 def test_space_of_two_directories_on_one_file_system(home: Path) -> None:
     paths = [home / "a", home / "b"]
     host = make_host(directories={path: disk(path) for path in paths})
-    found = look("KVT-D308", context_of(with_l3(home, *paths, size="98GiB"), host, home))
+    found = failing("KVT-D308", context_of(with_l3(home, *paths, size="98GiB"), host, home))
     assert "L3 takes 98.0 GiB" in found.reason
     assert "92160MiB" in found.fix
     assert len(all_of("KVT-D308", context_of(with_l3(home, *paths), host, home))) == 1
@@ -159,14 +160,14 @@ def test_an_overlay_without_a_plan(home: Path) -> None:
 
 def test_rotational(home: Path) -> None:
     assert look("KVT-D306", lying_on(home, drives=(NVME,))).ok
-    found = look("KVT-D306", lying_on(home, drives=(NVME, HDD), layers=("raid0",)))
+    found = failing("KVT-D306", lying_on(home, drives=(NVME, HDD), layers=("raid0",)))
     assert found.current == "sda turns"
     assert "computing a prompt of" in found.reason
 
 
 def test_mount_options(home: Path) -> None:
     assert look("KVT-D307", lying_on(home, options=("rw", "relatime", "discard=async"))).ok
-    found = look("KVT-D307", lying_on(home, options=("rw", "discard", "data=journal")))
+    found = failing("KVT-D307", lying_on(home, options=("rw", "discard", "data=journal")))
     assert "`discard`: every freed block" in found.current
     assert "`data=journal`: every page is written twice" in found.current
     assert "remount,nodiscard / && sudo systemctl enable --now fstrim.timer" in found.fix
@@ -231,7 +232,7 @@ def test_measured_rate(home: Path) -> None:
     measured(4e9, 0.5e9)
     assert not look("KVT-D312", context).ok
     measured(0.4e9, 1.5e9)
-    found = look("KVT-D312", context)
+    found = failing("KVT-D312", context)
     assert found.current == "400 MB/s read and 1.50 GB/s written on 2026-05-01"
     assert "5.00 GB/s read and 2.00 GB/s written" in found.required
     assert f"kvtier bench disk {home}/pages" in found.fix
@@ -242,6 +243,7 @@ def test_no_disk_no_check(home: Path) -> None:
     assert not [each for each in findings if each.group == "disk"]
     off = load(home, f"tiers.l3.directories=[{home}/pages]", "tiers.l3.size=0GiB")
     assert not [each for each in examine(off) if each.group == "disk"]
+    assert not all_of("KVT-D301", Context(off.profile)), "also where there is no plan"
 
 
 def test_a_probe_that_has_changed_since_is_not_a_crash(home: Path, l3: ProfileFile) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from ops.builders import GIB
-from ops.doctored import all_of, context_of, gpu_host, load, look, on_host, planned, put
+from ops.doctored import all_of, context_of, failing, gpu_host, load, look, on_host, planned, put
 
 from kvtier_ops.doctor import Context
 from kvtier_ops.doctor.examine import examine, find
@@ -62,7 +62,8 @@ def test_swap(home: Path) -> None:
     context = planned(home, LARGE, memory_available_bytes=16 * GIB)
     put(home, "proc/sys/vm/swappiness", "60\n")
     meminfo(home, SwapTotal=0, SwapFree=0)
-    assert look("KVT-D206", context).current == "there is no swap"
+    without = look("KVT-D206", context)
+    assert (without.ok, without.current) == (True, "there is no swap")
     meminfo(home, SwapTotal=8 * GIB, SwapFree=8 * GIB)
     found = look("KVT-D206", context)
     assert not found.ok
@@ -294,7 +295,7 @@ def test_leftovers_of_system_v(home: Path) -> None:
     put(home, "proc/sysvipc/shm", head + kept)
     assert look("KVT-D216", context).ok, "its maker lives, or somebody is attached"
     put(home, "proc/sysvipc/shm", head + kept + row.format(id=33, size=GIB, pid=9, attached=0))
-    found = look("KVT-D216", context)
+    found = failing("KVT-D216", context)
     assert found.current == "1 segments of processes that are gone take 1.00 GiB"
     assert found.fix == "`ipcrm -m 33`"
 
@@ -316,7 +317,7 @@ def test_l2_beside_gpus(home: Path) -> None:
     near = planned(home, "engine.tensor_parallel=2", host=gpu_host(2, 2))
     assert look("KVT-D221", near).ok
     far = planned(home, "engine.tensor_parallel=2", "tiers.l2.numa=[0, 0]", host=gpu_host(2, 2))
-    found = look("KVT-D221", far)
+    found = failing("KVT-D221", far)
     assert found.current == "GPU 1 is on node 1, its part of L2 on node 0"
     assert "`tiers.l2.numa: auto`" in found.fix
     anywhere = planned(home, "engine.tensor_parallel=2", "tiers.l2.numa=none", host=gpu_host(2, 2))
@@ -329,11 +330,11 @@ def test_nodes_allowed(home: Path) -> None:
     put(home, "proc/self/status", "Mems_allowed_list:\t0-1\n")
     assert look("KVT-D222", context).ok
     put(home, "proc/self/status", "Mems_allowed_list:\t0\n")
-    found = look("KVT-D222", context)
+    found = failing("KVT-D222", context)
     assert found.current == "nodes 0; not 1"
     assert "AllowedMemoryNodes=0,1" in found.fix
     large = planned(home, "tiers.l2.size=80GiB", "tiers.l2.numa=none", host=gpu_host(1, 2))
-    assert "which have 64.0 GiB together" in look("KVT-D222", large).current
+    assert "which have 64.0 GiB together" in failing("KVT-D222", large).current
 
 
 def test_policy_of_numactl(home: Path) -> None:
@@ -342,7 +343,7 @@ def test_policy_of_numactl(home: Path) -> None:
         put(home, "proc/self/numa_maps", f"55c6214a5000 {policy} file=/bin/x mapped=2 N0=2\n")
         assert look("KVT-D223", large).ok, policy
     put(home, "proc/self/numa_maps", "55c6214a5000 bind:0 file=/bin/x mapped=2 N0=2\n")
-    found = look("KVT-D223", large)
+    found = failing("KVT-D223", large)
     assert found.current == "`bind:0`, of nodes with 64.0 GiB"
     assert "L2 79.9" in found.reason or "L2 80" in found.reason
     small = planned(home, host=gpu_host(1, 2))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from ops.builders import make_host, write_safetensors
-from ops.doctored import all_of, context_of, gpu_host, load, look, of, planned, put
+from ops.doctored import all_of, context_of, failing, gpu_host, load, look, of, planned, put
 from support.mounted import mounted
 
 from kvtier_ops.doctor import Context, Severity
@@ -28,13 +28,16 @@ def test_files_of_the_model(home: Path) -> None:
     (home / "model/model.safetensors").unlink()
     assert "holds no weights" in of(examine(load_profile(home / "small.yaml")), "KVT-D401").current
     missing = of(examine(load(home, "model.path=nowhere")), "KVT-D401")
+    assert not missing.ok
     assert "there is no model" in missing.current
 
 
 def test_a_model_without_weights_can_be_planned_for_not_launched(home: Path) -> None:
     file = load(home)
     (home / "model/model.safetensors").unlink()
-    assert "holds no weights" in of(examine(file), "KVT-D401").current
+    without = of(examine(file), "KVT-D401")
+    assert not without.ok
+    assert "holds no weights" in without.current
     alone = load(home, f"model.path={home}/model/config.json")
     assert "a configuration without weights" in of(examine(alone), "KVT-D401").current
 
@@ -64,9 +67,11 @@ def sharded(home: Path) -> Path:
 def test_shards_of_the_index(home: Path, sharded: Path) -> None:
     file = load_profile(home / "small.yaml")
     assert of(examine(file), "KVT-D401").ok
-    assert of(examine(file), "KVT-D403").current == "2 files of weights agree"
+    agreed = of(examine(file), "KVT-D403")
+    assert (agreed.ok, agreed.current) == (True, "2 files of weights agree")
     write_safetensors(sharded / "two.safetensors", {"c": [200]})
-    assert of(examine(file), "KVT-D403").current == "`two.safetensors` has no tensor `b`"
+    lost = of(examine(file), "KVT-D403")
+    assert (lost.ok, lost.current) == (False, "`two.safetensors` has no tensor `b`")
     (sharded / "two.safetensors").unlink()
     found = of(examine(file), "KVT-D401")
     assert "lacks 1 of 2 files of weights: two.safetensors" in found.current
@@ -86,7 +91,10 @@ def test_a_file_of_weights_that_is_too_long_or_too_short(home: Path) -> None:
 def test_model_that_may_not_be_read(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = load(home)
     context = context_of(file, probe(), Path("/"))
-    assert look("KVT-D404", context).current == "4 can be read"
+    assert (look("KVT-D404", context).ok, look("KVT-D404", context).current) == (
+        True,
+        "4 can be read",
+    )
     real = Path.open
 
     def refuse(path: Path, *arguments: object) -> object:
@@ -95,7 +103,7 @@ def test_model_that_may_not_be_read(home: Path, monkeypatch: pytest.MonkeyPatch)
         return real(path, *arguments)  # type: ignore[call-overload]
 
     monkeypatch.setattr(Path, "open", refuse)
-    found = look("KVT-D404", context)
+    found = failing("KVT-D404", context)
     assert found.current == "`tokenizer.json`: permission denied"
     assert found.fix.startswith(f"`sudo chmod -R a+rX {home}/model`")
 
@@ -103,7 +111,7 @@ def test_model_that_may_not_be_read(home: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_link_of_a_download_cache_that_leads_nowhere(home: Path) -> None:
     context = context_of(load(home), probe(), Path("/"))
     (home / "model/chat_template.jinja").symlink_to(home / "blobs/0123")
-    assert "`chat_template.jinja`: no such file" in look("KVT-D404", context).current
+    assert "`chat_template.jinja`: no such file" in failing("KVT-D404", context).current
 
 
 def test_disk_of_the_model(home: Path) -> None:
@@ -135,7 +143,7 @@ def taken() -> Iterator[int]:
 
 def test_port(home: Path, taken: int) -> None:
     assert of(examine(load(home)), "KVT-D501").ok
-    finding = of(examine(load(home, f"server.port={taken}")), "KVT-D501")
+    finding = failing("KVT-D501", Context(load(home, f"server.port={taken}").profile))
     assert finding.current == "address already in use"
     assert f"sport = :{taken}" in finding.fix
     assert not of(examine(load(home, "server.host=no.such.host.invalid")), "KVT-D501").ok
@@ -143,7 +151,7 @@ def test_port(home: Path, taken: int) -> None:
 
 def test_keys_can_be_read(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = load(home, "server.api_keys=[{name: a, env: A_KEY}]")
-    finding = of(examine(file), "KVT-D502")
+    finding = failing("KVT-D502", Context(file.profile))
     assert finding.current == "the environment has no `A_KEY`"
     assert "server.api_keys` a" in finding.what
     monkeypatch.setenv("A_KEY", "a-key-of-somebody")
@@ -192,7 +200,7 @@ def test_cpus_of_the_nodes_named(home: Path) -> None:
     put(home, "proc/self/status", "Cpus_allowed_list:\t0-3\n")
     assert look("KVT-D602", context).ok
     put(home, "proc/self/status", "Cpus_allowed_list:\t0-1\n")
-    found = look("KVT-D602", context)
+    found = failing("KVT-D602", context)
     assert found.current == "0 of their 2 may be used here"
     assert "taskset" in found.fix
     put(home, "run/.containerenv", "")
@@ -238,7 +246,7 @@ def test_the_kernel_is_asked_for_the_clock() -> None:
 def test_date(monkeypatch: pytest.MonkeyPatch) -> None:
     assert look("KVT-D802", Context()).ok
     monkeypatch.setattr(time, "time", lambda: 12 * 3600.0)
-    assert look("KVT-D802", Context()).current == "1970-01-01 12:00 UTC"
+    assert failing("KVT-D802", Context()).current == "1970-01-01 12:00 UTC"
 
 
 def test_state_folder_in_a_container(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,10 +8,13 @@ import struct
 from pathlib import Path
 
 import pytest
-from ops.doctored import all_of, context_of, load, look
+from ops.builders import write_safetensors
+from ops.doctored import all_of, context_of, failing, load, look
 from support.store_client import PAGE_BYTES, key, open_store, put_all
 from support.store_files import Slot, find_slots, swap, truncate, zero
 
+from kvtier_engine.kv.keys import namespace
+from kvtier_engine.model.fingerprint import known_fingerprint, model_fingerprint
 from kvtier_ops.doctor import Context
 from kvtier_ops.doctor.checks import environment
 from kvtier_ops.host import probe
@@ -44,13 +47,13 @@ def test_lock(home: Path, pages: Path) -> None:
     assert look("KVT-D303", context(home, pages)).ok
     with lock.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert look("KVT-D303", context(home, pages)).current == "in use by pid 77 (kvtier)"
+        assert failing("KVT-D303", context(home, pages)).current == "in use by pid 77 (kvtier)"
 
 
 def test_lock_of_a_real_store(home: Path, pages: Path) -> None:
     store = open_store(pages)
     try:
-        assert f"{os.getpid()}" in look("KVT-D303", context(home, pages)).current
+        assert f"{os.getpid()}" in failing("KVT-D303", context(home, pages)).current
         assert not all_of("KVT-D323", context(home, pages)), "what is written cannot be judged"
     finally:
         store.close()
@@ -68,7 +71,7 @@ def test_content(home: Path, pages: Path) -> None:
 
 def test_a_foreign_directory(home: Path, pages: Path) -> None:
     (pages / "photo.jpg").touch()
-    found = look("KVT-D321", context(home, pages))
+    found = failing("KVT-D321", context(home, pages))
     assert found.current == "no page store, and it holds `photo.jpg`"
     assert f"{pages}/kvtier" in found.fix
 
@@ -89,7 +92,7 @@ def test_another_format(home: Path, pages: Path, version: int, word: str) -> Non
 @pytest.mark.parametrize("content", [b"", b"KVTSTORE", b"X" * 8192])
 def test_a_superblock_that_is_none(home: Path, pages: Path, content: bytes) -> None:
     (pages / "superblock").write_bytes(content)
-    assert "is damaged, or another program's" in look("KVT-D321", context(home, pages)).current
+    assert "is damaged, or another program's" in failing("KVT-D321", context(home, pages)).current
 
 
 def test_pages_of_another_size(home: Path, pages: Path) -> None:
@@ -113,6 +116,32 @@ def test_pages_of_another_size(home: Path, pages: Path) -> None:
     assert look("KVT-D322", right).ok
 
 
+def test_pages_of_other_weights(home: Path, pages: Path) -> None:
+    """Of the same size: told once an engine has kept the digest of the weights."""
+    file = load(home, f"tiers.l3.directories=[{pages}]", "tiers.l3.size=64MiB")
+    planned = context_of(file, probe(directories=[pages]), Path("/"))
+    assert planned.plan is not None
+    folder = home / "model"
+    assert known_fingerprint(folder) is None
+
+    def store(space: bytes) -> None:
+        for path in pages.iterdir():
+            path.unlink()
+        spec = DirectorySpec(str(pages), 64 << 20)
+        Store.open([spec], page_bytes=planned.plan.page_bytes, namespace=space).close()
+
+    store(b"other weights...")
+    assert look("KVT-D322", planned).ok, "nothing is known yet"
+    ours = namespace(planned.plan.engine_config(home), model_fingerprint(folder))
+    found = look("KVT-D322", planned)
+    assert not found.ok
+    assert f"namespace {ours.hex()[:12]}" in found.required
+    store(ours)
+    assert look("KVT-D322", planned).current.endswith(", this model's")
+    write_safetensors(folder / "model.safetensors", {"a": [20, 40], "c": [200]})
+    assert known_fingerprint(folder) is None, "another file is another model"
+
+
 def test_directories_of_two_models(home: Path) -> None:
     for name in ("a", "b"):
         (home / name).mkdir()
@@ -127,7 +156,8 @@ def test_directories_of_two_models(home: Path) -> None:
 def test_sample(home: Path, pages: Path) -> None:
     filled(pages)
     before = {path: path.read_bytes() for path in pages.iterdir()}
-    assert look("KVT-D323", context(home, pages)).current == "8 of 8 pages were read, all sound"
+    found = look("KVT-D323", context(home, pages))
+    assert (found.ok, found.current) == (True, "8 of 8 pages were read, all sound")
     assert {path: path.read_bytes() for path in pages.iterdir()} == before
 
 
@@ -162,7 +192,7 @@ def test_pages_that_changed_places(home: Path, pages: Path) -> None:
     filled(pages)
     slots = find_slots(pages, PAGE_BYTES)
     swap(slots[key(1)], slots[key(2)])
-    assert "2 things are bad" in look("KVT-D323", context(home, pages)).current
+    assert "2 things are bad" in failing("KVT-D323", context(home, pages)).current
     assert "it holds another page" in look("KVT-D323", context(home, pages)).current
 
 
@@ -172,7 +202,7 @@ def test_a_page_of_another_store(home: Path, pages: Path) -> None:
     filled(home / "other")
     mine, theirs = find_slots(pages, PAGE_BYTES), find_slots(home / "other", PAGE_BYTES)
     mine[key(3)].write(theirs[key(3)].read())
-    assert "it is of another store" in look("KVT-D323", context(home, pages)).current
+    assert "it is of another store" in failing("KVT-D323", context(home, pages)).current
 
 
 def test_a_store_is_not_read_where_reading_it_would_end_us(
@@ -195,5 +225,5 @@ def test_files_that_may_not_be_opened(
     monkeypatch.setattr(
         os, "access", lambda path, mode: "journal" not in str(path) and real(path, mode)
     )
-    found = look("KVT-D324", context(home, pages))
+    found = failing("KVT-D324", context(home, pages))
     assert found.current.startswith("`journal` cannot be, by uid")

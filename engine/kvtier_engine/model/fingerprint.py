@@ -33,7 +33,7 @@ def model_fingerprint(
     unchanged file's digest in the XDG cache folder. `progress` gets bytes done and in all.
     Raises ModelError.
     """
-    files = sorted([folder / "config.json", *folder.glob("*.safetensors")])
+    files = _files(folder)
     lock, done = Lock(), 0
     try:
         total = sum(path.stat().st_size for path in files)
@@ -48,6 +48,25 @@ def model_fingerprint(
             digests = list(pool.map(lambda path: _file_digest(path, add), files))
     except OSError as error:
         raise ModelError(f"{error.filename} cannot be read: {error.strerror}") from error
+    return _whole(files, digests)
+
+
+def known_fingerprint(folder: Path) -> bytes | None:
+    """The same without reading weights: None unless an earlier call has, of these very files."""
+    files = _files(folder)
+    try:
+        digests = [_recall(_identity(path, path.stat())) for path in files]
+    except OSError:
+        return None
+    known = [digest for digest in digests if digest is not None]
+    return _whole(files, known) if len(known) == len(files) else None
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted([folder / "config.json", *folder.glob("*.safetensors")])
+
+
+def _whole(files: list[Path], digests: list[bytes]) -> bytes:
     whole = hashlib.blake2b(digest_size=DIGEST_BYTES)
     for path, digest in zip(files, digests, strict=True):
         whole.update(hashlib.blake2b(path.name.encode(), digest_size=DIGEST_BYTES).digest())

@@ -12,7 +12,7 @@ from pathlib import Path
 from kvtier_ops.doctor.check import Check, Context, Needs, Outcome, Severity
 from kvtier_ops.host import nearest_folder
 from kvtier_ops.plan.types import DiskPlan
-from kvtier_ops.units import UNITS, format_bytes
+from kvtier_ops.units import UNITS, Size, format_bytes
 
 _PROBE_BYTES = UNITS["MiB"]
 _LEFT_PERCENT_MIN = 5  # of a file system: below it ext4, XFS and drives themselves get slow
@@ -24,7 +24,9 @@ def directories(context: Context) -> tuple[Path, ...]:
     """L3's directories, or none if the profile turns L3 off."""
     if context.profile is None or (context.plan and not context.plan.disks):
         return ()
-    return context.profile.tiers.l3.directories
+    l3 = context.profile.tiers.l3
+    is_off = isinstance(l3.size, Size) and not l3.size.bytes
+    return () if is_off else l3.directories
 
 
 def _elsewhere(path: Path) -> str:

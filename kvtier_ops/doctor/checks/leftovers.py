@@ -28,6 +28,7 @@ _NCCL_BYTES = UNITS["GiB"]
 _MATTERS_BYTES = UNITS["MiB"]
 _YOUNG_S = 60  # whoever made it may be about to map it
 _SHOWN = 4
+_UNSEEN = "; first see that no other container shares this /dev/shm: its processes cannot be seen"
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def shm_leftovers(context: Context) -> Iterator[Outcome]:
         current=f"{len(found)} files that no process has open take {format_bytes(size)}"
         if found
         else "none",
-        fix=f"`rm {names}`{more}",
+        fix=f"`rm {names}`{more}" + _UNSEEN * in_container(context.root),
     )
 
 

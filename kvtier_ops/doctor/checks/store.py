@@ -13,6 +13,7 @@ from pathlib import Path
 from kvtier_ops.doctor.check import Check, Context, Needs, Outcome, Severity
 from kvtier_ops.doctor.checks.disk import directories
 from kvtier_ops.doctor.checks.environment import store_works
+from kvtier_ops.doctor.namespace import known_namespace
 from kvtier_ops.host import nearest_folder
 from kvtier_ops.store.slots import FORMAT_VERSION, Superblock, read_superblock, slot_ill
 from kvtier_ops.units import UNITS, format_bytes
@@ -98,27 +99,37 @@ def _content(path: Path, names: list[str]) -> tuple[str, str]:
 
 
 def same_model(context: Context) -> Iterator[Outcome]:
-    """By the size of pages, and by the namespaces of all directories: the namespace of this
-    profile takes a digest of all weights, which the engine makes when it starts."""
+    """By the size of pages, by the namespaces of all directories, and by this profile's own where
+    an engine has kept the digest of its weights."""
     stores = {path: found for path in directories(context) if (found := _store(path))}
+    if not stores:
+        return
     wanted = context.plan.page_bytes if context.plan else None
-    spaces = {found.namespace for found in stores.values()}
+    ours = known_namespace(context.plan) if context.plan else None
+    required = f"pages of {wanted:,} bytes of one model" if wanted else "pages of one model"
+    if ours is not None:
+        required += f", namespace {_short(ours)}"
     for path, found in stores.items():
         clear = f"`kvtier store clear {shlex.quote(str(path))}`"
-        fix = f"{clear} gives its pages up; another directory for this profile keeps them"
-        current = f"pages of {found.page_bytes:,} bytes, namespace {found.namespace.hex()[:12]}"
-        is_other = wanted is not None and found.page_bytes != wanted
-        if len(spaces) > 1:
-            others = ", ".join(f"`{each}`" for each in stores if each != path)
-            current += f", not that of {others}"
+        current = f"pages of {found.page_bytes:,} bytes, namespace {_short(found.namespace)}"
+        others = [f"`{each}`" for each in stores if stores[each].namespace != found.namespace]
+        if ours is not None and found.namespace == ours:
+            others, current = [], f"{current}, this model's"
+        elif others:
+            current += f", not that of {', '.join(others)}"
+        is_other = bool(others) or (wanted is not None and found.page_bytes != wanted)
         yield Outcome(
-            ok=not is_other and len(spaces) == 1,
-            required=f"pages of {wanted:,} bytes of one model" if wanted else "pages of one model",
+            ok=not is_other and ours in (None, found.namespace),
+            required=required,
             current=current,
-            fix=fix,
+            fix=f"{clear} gives its pages up; another directory for this profile keeps them",
             subject=f"`{path}`",
             reason=_page_reason(context),
         )
+
+
+def _short(space: bytes) -> str:
+    return space.hex()[:12]
 
 
 def _page_reason(context: Context) -> str:
@@ -248,12 +259,12 @@ CHECKS = (
         Severity.FAILURE,
         same_model,
         needs=Needs.PROFILE,
-        passes="the pages in L3 have this profile's size, and all directories one namespace",
+        passes="the pages in L3 are of this model and size, as far as can be known",
         why="Pages hold the KV of one model with one dtype and one number of tokens a page; their "
         "namespace binds all of it. A directory of another one is refused, never misread, and the "
         "engine serves without L3. Whether weights of the same shape are the same only their "
-        "digest tells, which the engine makes at its start. The fix gives the old pages up, or "
-        "keeps them beside.",
+        "digest tells, which is known when an engine has started with them once. The fix gives "
+        "the old pages up, or keeps them beside.",
     ),
     Check(
         "KVT-D323",
