@@ -89,8 +89,7 @@ def test_a_disk_with_room_for_all_finds_and_writes_all(replay, trace):
     assert 0.8 * trace.unique < outcome.written <= trace.unique
 
 
-@pytest.mark.parametrize("percent", [1, 2, 5])
-@pytest.mark.parametrize("times", [5, 10])
+@pytest.mark.parametrize(("percent", "times"), [(1, 10), (2, 5), (5, 5)])
 def test_auto_finds_what_all_finds_and_writes_no_more(replay, trace, percent, times):
     every, auto = (
         replay.admission.admission_outcome(trace, percent, times, is_choosy=is_choosy)
