@@ -12,7 +12,7 @@ import typer
 
 from kvtier_ops.cache.commands import app as cache_app
 from kvtier_ops.cli.bench import app as bench_app
-from kvtier_ops.cli.doctor import doctor
+from kvtier_ops.cli.doctor import DoctorCommand, doctor
 from kvtier_ops.cli.host import app as host_app
 from kvtier_ops.cli.launch import launch
 from kvtier_ops.cli.model import app as model_app
@@ -33,7 +33,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(plan)
-app.command()(doctor)
+app.command(cls=DoctorCommand)(doctor)
 app.command()(launch)
 app.command()(simulate)
 app.add_typer(bench_app, name="bench")
