@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from support.engine_process import EngineProcess, engine_config, running_engine
 
-PAGE = 64
 PROMPTS = [list(range(1000 + 300 * n, 1300 + 300 * n)) for n in range(8)]  # four full pages each
 
 
@@ -51,8 +50,9 @@ def test_a_small_l2_thrashes_and_a_resized_one_is_drift(
         assert (status, wrong) == (0, {}), "nothing happened meanwhile"
 
         headers = {"Authorization": "Bearer key-of-the-admin"}
-        body = {"tier": "l1", "size_bytes": 15 * config.cache.page_bytes}
-        engine.client.post("/admin/cache/resize", json=body, headers=headers).raise_for_status()
+        body = {"tier": "l2", "size_bytes": 10 * config.cache.page_bytes}
+        answer = engine.client.post("/admin/cache/resize", json=body, headers=headers)
+        assert answer.status_code == 200, answer.text
         profile = tmp_path / "here.yaml"
         profile.write_text(
             f"version: 1\nmodel: {{path: {quickstart_model}, served_name: smollm2-135m}}\n"
@@ -61,4 +61,4 @@ def test_a_small_l2_thrashes_and_a_resized_one_is_drift(
         status, wrong = findings(engine, str(profile), "--interval", "0.1")
         assert status == 4
         assert {"KVT-L601", "KVT-L602"} <= set(wrong)
-        assert "15 pages" in wrong["KVT-L602"]["current"]
+        assert wrong["KVT-L602"]["current"] == f"{answer.json()['pages']} pages"

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from kvtier_engine.kv.admit import SeenPages
 
+_KNOWN_PER_PAGE = 8
+_KNOWN_MAX = 1 << 20  # 16 MiB
 _IS_BACK = -1.0  # in the place of the time of a page's last use
 
 
 class Departures:
-    """Knows as many evicted pages as the tier has, and up to twice as many, in fixed memory.
+    """Knows four times as many evicted pages as the tier has, and up to twice that, in fixed memory
+    (of a large tier as many as it has): what is asked for in turn and is larger than that would
+    not fit into a tier that can be had.
 
     Times are seconds of the caller's clock. What is dropped for another reason than room is no
     departure.
@@ -20,7 +24,7 @@ class Departures:
 
     def __init__(self, pages: int, now: float) -> None:
         self._begin = now  # times are kept in 32 bits: those since the start lose less
-        self._gone = SeenPages(2 * pages)
+        self._gone = SeenPages(max(2 * pages, min(_KNOWN_PER_PAGE * pages, _KNOWN_MAX)))
         self.count = 0
         self.age_s = 0.0  # since their last use, of all evicted
         self.returned = 0  # came back, while they were still known

@@ -36,16 +36,16 @@ def test_what_comes_back_is_counted_once_for_each_departure() -> None:
     assert (gone.count, gone.age_s, gone.returned, gone.away_s) == (2, 40.0, 2, 70.0)
 
 
-def test_a_tier_remembers_as_many_as_it_has_and_not_all() -> None:
+def test_a_tier_remembers_four_times_as_many_as_it_has_and_not_all() -> None:
     gone = Departures(8, 0.0)
-    for number in range(1, 101):
+    for number in range(1, 201):
         gone.evicted(key(number), float(number), float(number))
-    for number in range(100, 92, -1):
-        gone.entered(key(number), 200.0)
-    assert gone.returned == 8
-    for number in range(1, 84):
-        gone.entered(key(number), 200.0)
-    assert gone.returned == 8
+    for number in range(200, 168, -1):
+        gone.entered(key(number), 300.0)
+    assert gone.returned == 32
+    for number in range(1, 136):
+        gone.entered(key(number), 300.0)
+    assert gone.returned == 32
 
 
 def enter_host(host: HostTier, number: int) -> None:
