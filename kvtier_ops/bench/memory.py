@@ -229,7 +229,7 @@ class _Workers:
 
 def _touches(home: _Node, buffer: int, is_bound: bool, progress: Progress) -> tuple[TouchRate, ...]:
     """By one thread and by all of a node, of shared memory as L2's."""
-    found = []
+    found: list[TouchRate] = []
     counts = sorted({1, len(home.cpus)})
     total = len(HUGEPAGES) * len(counts) * TOUCHES
     for hugepages in HUGEPAGES:

@@ -25,10 +25,12 @@ class DoctorCommand(TyperCommand):
     """`doctor` takes a profile or, in its place, the word `bundle`: that is a command of its own,
     with its own options and help. A profile of that name is `./bundle`."""
 
-    def make_context(self, info_name: str | None, args: list[str], **more: Any) -> Any:
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: Any = None, **more: Any
+    ) -> Any:
         if args[:1] == [BUNDLE]:
-            return bundle_command().make_context(f"{info_name} {BUNDLE}", args[1:], **more)
-        return super().make_context(info_name, args, **more)
+            return bundle_command().make_context(f"{info_name} {BUNDLE}", args[1:], parent, **more)
+        return super().make_context(info_name, args, parent, **more)
 
 
 def doctor(

@@ -132,7 +132,8 @@ def test_no_planted_secret_is_in_it(planted: Path, capfd: Capture) -> None:
         + f'kvtier_x{{reason="Bearer {BEARER}"}} 1\n'
     ]
     launcher = subprocess.Popen(
-        [sys.executable, "-c", "import time; time.sleep(60)", "kvtier", f"--token={ARGV}", ADMIN]
+        [sys.executable, "-c", "input()", "kvtier", f"--token={ARGV}", ADMIN],
+        stdin=subprocess.PIPE,
     )
     try:
         (run_dir_of(planted) / "lock").write_text(f"{launcher.pid}\n")
@@ -141,7 +142,7 @@ def test_no_planted_secret_is_in_it(planted: Path, capfd: Capture) -> None:
             found = bundle(planted, "--live", engine.url)
     finally:
         launcher.kill()
-        launcher.wait()
+        launcher.communicate()
     for name, data in found.items():
         for secret in PLANTED:
             for form in forms(secret):

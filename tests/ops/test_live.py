@@ -120,6 +120,12 @@ def test_every_check_is_tried() -> None:
     assert len({each.id for each in CHECKS}) == len(CHECKS)
 
 
+def test_every_check_is_in_the_manual_with_its_severity() -> None:
+    manual = (Path(__file__).resolve().parents[2] / "docs" / "operating.md").read_text()
+    for check in CHECKS:
+        assert f"| {check.id} | {check.severity.value} |" in manual, check.id
+
+
 def test_severities() -> None:
     assert the("KVT-L401", engine({'tier_up{tier="l3"}': 0})).severity is Severity.FAILURE
     assert the("KVT-L102", SOUND).severity is Severity.WARNING

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from kvtier_ops.errors import Refused
+
+if TYPE_CHECKING:
+    from prometheus_client.samples import Sample
 
 PREFIX = "kvtier_"
 # What other servers' metrics begin with.
@@ -16,14 +19,6 @@ _OTHERS = {
     "lightllm_": "LightLLM",
     "nv_trt_llm": "TensorRT-LLM",
 }
-
-
-class Sample(Protocol):
-    """One line of Prometheus' text format."""
-
-    name: str
-    labels: Mapping[str, str]
-    value: float
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from kvtier_ops.doctor.check import Outcome, Severity
 from kvtier_ops.doctor.live.check import Live, LiveCheck, counted, lasted
-from kvtier_ops.doctor.live.samples import Sample
 from kvtier_ops.text import shortened
 from kvtier_ops.units import format_bytes
+
+if TYPE_CHECKING:
+    from prometheus_client.samples import Sample
 
 REASON_CHARS_MAX = 300
 # What the engine was started with, by tier: 0 or absent is a tier that nobody asked for.
