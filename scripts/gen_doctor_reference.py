@@ -50,6 +50,7 @@ could.
 | `--strict` | takes warnings for failures: exit code 3 |
 | `--json` | prints JSON, as below; `--json-schema` prints its schema |
 | `--set FIELD=VALUE` | overrides a field of the profile |
+| `--live URL` | looks at a running engine: KVT-L101 and up ([operating](operating.md)) |
 
 A name is an id (`KVT-D303`), its beginning (`KVT-D3`; `KVT-` may be left out), or a group (`disk`).
 

@@ -1,44 +1,14 @@
-"""Where a process runs and takes its memory from: CPUs and NUMA nodes (Linux, set_mempolicy(2))."""
+"""Where a rank's process runs and takes its memory from: CPUs and NUMA nodes."""
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
-import platform
-from collections.abc import Sequence
-from enum import IntEnum
 
 from kvtier_engine.config import EngineConfig, RankPlacement
+from kvtier_engine.memory_policy import Policy, set_memory_policy
 
 log = logging.getLogger(__name__)
-
-_SET_MEMPOLICY = {"x86_64": 238, "aarch64": 237}  # number of the system call
-_WORD_BITS = 64
-
-
-class Policy(IntEnum):
-    """As <linux/mempolicy.h> numbers them."""
-
-    PREFERRED = 1
-    BIND = 2
-    INTERLEAVE = 3
-
-
-def set_memory_policy(policy: Policy, nodes: Sequence[int]) -> None:
-    """For this thread, and every thread and process that it starts. Raises OSError."""
-    number = _SET_MEMPOLICY.get(platform.machine())
-    if number is None:
-        raise OSError(0, f"the number of set_mempolicy on {platform.machine()} is not known")
-    words = max(nodes) // _WORD_BITS + 1
-    mask = (ctypes.c_uint64 * words)()
-    for node in nodes:
-        mask[node // _WORD_BITS] |= 1 << node % _WORD_BITS
-    libc = ctypes.CDLL(None, use_errno=True)
-    # The kernel takes one bit less than it is told.
-    if libc.syscall(number, int(policy), mask, ctypes.c_ulong(words * _WORD_BITS + 1)) != 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
 
 
 def placement_of(config: EngineConfig, rank: int) -> RankPlacement:

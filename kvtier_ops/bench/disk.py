@@ -9,18 +9,17 @@ from __future__ import annotations
 import mmap
 import os
 import random
-import statistics
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from kvtier_ops.bench.slices import deviation, slice_rates
 from kvtier_ops.errors import BadInput, HostError, Refused
 from kvtier_ops.units import UNITS, format_bytes
 
 DEPTHS = (1, 4, 16)
-SLICES = 5  # of each measurement: how far they lie apart tells how steady the disk is
 BLOCK_BYTES = 4096
 FILE_BYTES_MAX = 4 * UNITS["GiB"]
 FILE_PAGES_MIN = 32
@@ -191,16 +190,12 @@ def _run(file: _File, direction: str, depth: int, seconds: float) -> Rate:
 
 def _rate(depth: int, ends: list[tuple[float, float]], took: float, page_bytes: int) -> Rate:
     """From (end, duration) of every transfer."""
-    counts = [0] * SLICES
-    for end, _ in ends:
-        counts[min(int(end / took * SLICES), SLICES - 1)] += 1
-    rates = [count * page_bytes * SLICES / took for count in counts]
-    middle = statistics.median(rates)
+    rates = slice_rates(((end, page_bytes) for end, _ in ends), took)
     times = sorted(duration * 1000 for _, duration in ends)
     return Rate(
         depth=depth,
         bytes_per_s=len(ends) * page_bytes / took,
-        deviation=(max(rates) - min(rates)) / 2 / middle if middle else 0.0,
+        deviation=deviation(rates),
         p50_ms=times[len(times) // 2] if times else 0.0,
         p99_ms=times[min(len(times) * 99 // 100, len(times) - 1)] if times else 0.0,
     )

@@ -15,7 +15,14 @@ TIMEOUT_S = 600.0  # bringing a long prefix up from a slow disk takes a while
 SHOWN_CHARS_MAX = 300
 
 
-def ask(url: str, path: str, body: dict[str, Any] | None = None, key: str = "") -> dict[str, Any]:
+def ask(
+    url: str,
+    path: str,
+    body: dict[str, Any] | None = None,
+    *,
+    key: str = "",
+    timeout_s: float = TIMEOUT_S,
+) -> dict[str, Any]:
     """GET, or POST of `body`, below /admin/cache, with the environment's key if there is no
     other. Raises BadInput or Refused."""
     key = key or os.environ.get(KEY_VARIABLE, "").strip()
@@ -25,7 +32,7 @@ def ask(url: str, path: str, body: dict[str, Any] | None = None, key: str = "") 
             "set it to the key that the profile names in `server.admin_key`",
         )
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-    connection = _connection(url)
+    connection = connect(url, timeout_s)
     method, content = ("GET", None) if body is None else ("POST", json.dumps(body))
     try:
         connection.request(method, f"/admin/cache{path}", content, headers)
@@ -37,7 +44,7 @@ def ask(url: str, path: str, body: dict[str, Any] | None = None, key: str = "") 
         ) from None
     except TimeoutError:
         raise Refused(
-            f"{url} did not answer within {TIMEOUT_S:g} s", "see the engine's log"
+            f"{url} did not answer within {timeout_s:g} s", "see the engine's log"
         ) from None
     except (OSError, http.client.HTTPException) as error:
         raise Refused(f"cannot ask {url}: {error or type(error).__name__}", "see `--url`") from None
@@ -50,7 +57,8 @@ def ask(url: str, path: str, body: dict[str, Any] | None = None, key: str = "") 
     return _answer(url, status, raw)
 
 
-def _connection(url: str) -> http.client.HTTPConnection:
+def connect(url: str, timeout_s: float) -> http.client.HTTPConnection:
+    """To a server; nothing is sent yet. Raises BadInput for what is no address."""
     wrong = BadInput(f"`{url}` is not the address of a server", "write `http://127.0.0.1:8000`")
     try:
         parts = urlsplit(url)
@@ -60,9 +68,9 @@ def _connection(url: str) -> http.client.HTTPConnection:
     if not host or parts.path.strip("/"):
         raise wrong
     if parts.scheme == "http":
-        return http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
+        return http.client.HTTPConnection(host, port, timeout=timeout_s)
     if parts.scheme == "https":
-        return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S)
+        return http.client.HTTPSConnection(host, port, timeout=timeout_s)
     raise wrong
 
 

@@ -14,10 +14,12 @@ from kvtier_ops.terminal import Terminal
 
 if TYPE_CHECKING:
     from kvtier_ops.bench.disk import DiskResult, Rate
+    from kvtier_ops.bench.memory import MemoryResult
 
 app = typer.Typer(help="Measure this host, for the plan to go by.", no_args_is_help=True)
 
 SECONDS_MAX = 50.0
+MEMORY_SECONDS_MAX = 20.0
 
 
 @app.callback()
@@ -53,6 +55,50 @@ def bench_disk(
         terminal.data(_table(result))
         terminal.note(f"kept in {kept}: `kvtier plan` goes by it")
     return ExitCode.OK
+
+
+@app.command("memory")
+def bench_memory(
+    seconds: Annotated[float, typer.Option(help="To measure copies for, 20 at most.")] = 8.0,
+    as_json: AsJson = False,
+) -> int:
+    """Measure how fast memory is copied by NUMA node, and keep it for `kvtier plan`.
+
+    Exit code 3: memory is short, or the system refuses.
+    """
+    from kvtier_ops.bench import results
+    from kvtier_ops.bench.memory import measure_memory
+    from kvtier_ops.host import probe
+
+    if not 0.1 <= seconds <= MEMORY_SECONDS_MAX:
+        raise BadInput(f"{seconds:g} seconds are not between 0.1 and 20", place="--seconds")
+    terminal, host = Terminal(), probe()
+    with terminal.progress() as progress:
+        result = measure_memory(host, seconds, progress.update)
+    kept = results.keep_memory(host, result)
+    if as_json:
+        terminal.data(json.dumps(results.memory_as_json(result), indent=2))
+    else:
+        terminal.data(_memory_table(result))
+        terminal.note(f"kept in {kept}: `kvtier plan` goes by it")
+    return ExitCode.OK
+
+
+def _memory_table(result: MemoryResult) -> str:
+    from kvtier_ops.units import format_bytes, format_decimal
+
+    lines = [f"copies between buffers of {format_bytes(result.buffer_bytes)}, bytes copied"]
+    lines.append(f"{'CPUs of':<14}{'memory of':<14}{'threads':>8}{'rate':>14}{'+-':>7}")
+    for rate in result.copies:
+        shown = f"{format_decimal(rate.bytes_per_s)}/s"
+        places = f"{f'node {rate.cpu_node}':<14}{f'node {rate.memory_node}':<14}"
+        lines.append(f"{places}{rate.threads:>8}{shown:>14}{rate.deviation:>7.0%}")
+    lines += ["", "first touch of shared memory"]
+    lines.append(f"{'hugepages':<28}{'threads':>8}{'rate':>14}{'+-':>7}")
+    for each in result.touches:
+        shown = f"{format_decimal(each.bytes_per_s)}/s"
+        lines.append(f"{each.hugepages:<28}{each.threads:>8}{shown:>14}{each.deviation:>7.0%}")
+    return "\n".join(lines)
 
 
 def _page_bytes(text: str) -> int:

@@ -4,16 +4,35 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
+from kvtier_ops.cli.bundle import bundle_command
 from kvtier_ops.cli.options import AsJson, Overrides
-from kvtier_ops.errors import ExitCode
-from kvtier_ops.profile.load import load_profile
+from kvtier_ops.errors import BadInput, ExitCode
+from kvtier_ops.profile.load import ProfileFile, load_profile
 from kvtier_ops.terminal import Terminal
 
+if TYPE_CHECKING:
+    from kvtier_ops.doctor import Finding
+    from kvtier_ops.doctor.select import Selection
+
 Names = list[str] | None
+BUNDLE = "bundle"
+
+
+class DoctorCommand(TyperCommand):
+    """`doctor` takes a profile or, in its place, the word `bundle`: that is a command of its own,
+    with its own options and help. A profile of that name is `./bundle`."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: Any = None, **more: Any
+    ) -> Any:
+        if args[:1] == [BUNDLE]:
+            return bundle_command().make_context(f"{info_name} {BUNDLE}", args[1:], parent, **more)
+        return super().make_context(info_name, args, parent, **more)
 
 
 def doctor(
@@ -37,15 +56,25 @@ def doctor(
         str, typer.Option(metavar="ID", help="Say why a check matters and what its fix does.")
     ] = "",
     show_list: Annotated[bool, typer.Option("--list", help="List all checks, and end.")] = False,
+    live: Annotated[
+        str, typer.Option("--live", metavar="URL", help="Look at a running engine instead.")
+    ] = "",
+    interval: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="With --live, to look for; 0: since its start."),
+    ] = None,
 ) -> int:
-    """Say what is wrong with this host, and what mends it.
+    """Say what is wrong with this host, or with a running engine, and what mends it.
 
     Exit code 0: all checks pass, 3: one failed, 4: there are warnings only, 1: a check broke.
+    `kvtier doctor bundle` collects what a bug report needs.
     """
     from kvtier_ops.doctor import report
     from kvtier_ops.doctor.examine import examine
     from kvtier_ops.doctor.select import select
 
+    if interval is not None and not live:
+        raise BadInput("goes with `--live URL`", place="--interval")
     terminal = Terminal()
     width = terminal.out.width
     if schema or show_list or explain:
@@ -61,7 +90,7 @@ def doctor(
         return ExitCode.OK
     selection = select(only or [], skip or [])
     file = load_profile(profile, overrides or []) if profile else None
-    findings = examine(file, selection)
+    findings = _running(live, file, interval, selection) if live else examine(file, selection)
     if as_json:
         name = str(profile) if profile else None
         shape = report.as_json(findings, strict=strict, profile=name)
@@ -69,3 +98,14 @@ def doctor(
     else:
         terminal.data(report.render(findings, width, strict=strict))
     return report.exit_code(findings, strict=strict)
+
+
+def _running(
+    url: str, file: ProfileFile | None, interval: float | None, selection: Selection
+) -> list[Finding]:
+    from kvtier_ops.doctor.live.examine import INTERVAL_S, examine_live
+
+    seconds = INTERVAL_S if interval is None else interval
+    if seconds > 0:
+        Terminal().note(f"looking at {url} for {seconds:g} s")
+    return examine_live(url, file.profile if file else None, seconds, selection)

@@ -12,7 +12,7 @@ import typer
 
 from kvtier_ops.cache.commands import app as cache_app
 from kvtier_ops.cli.bench import app as bench_app
-from kvtier_ops.cli.doctor import doctor
+from kvtier_ops.cli.doctor import DoctorCommand, doctor
 from kvtier_ops.cli.host import app as host_app
 from kvtier_ops.cli.instances import logs, ps, reload, restart, status, stop
 from kvtier_ops.cli.launch import launch
@@ -36,7 +36,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(plan)
-app.command()(doctor)
+app.command(cls=DoctorCommand)(doctor)
 app.command()(tune)
 app.command()(launch)
 for command in (ps, status, logs, stop, restart, reload):

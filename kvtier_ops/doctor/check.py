@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Protocol
 
 from kvtier_ops.errors import KvtierError, Problem
 from kvtier_ops.host import Host, probe
@@ -35,6 +36,7 @@ class Needs(StrEnum):
     NOTHING = "nothing"
     PROFILE = "profile"
     PLAN = "plan"
+    ENGINE = "a running engine"  # `--live URL`
     NODES = "several nodes"  # a profile whose `cluster.nodes` is more than one
 
 
@@ -61,6 +63,8 @@ class Context:
     def has(self, needs: Needs) -> bool:
         if needs is Needs.NODES:
             return self.profile is not None and self.profile.cluster.nodes > 1
+        if needs is Needs.ENGINE:
+            return False
         found = {Needs.PROFILE: self.profile, Needs.PLAN: self.prepared}
         return needs is Needs.NOTHING or found[needs] is not None
 
@@ -131,16 +135,31 @@ def run_checks(checks: Iterable[Check], context: Context) -> Iterator[Finding]:
     for check in checks:
         if not context.has(check.needs):
             continue
-        try:
-            outcomes = list(check.look(context))
-        except Exception as error:
-            yield _broken(check, error)
-            continue
-        for outcome in outcomes:
-            yield _finding(check, outcome)
+        yield from findings_of(check, partial(check.look, context))
 
 
-def _finding(check: Check, outcome: Outcome) -> Finding:
+class Named(Protocol):
+    """What a finding takes over from its check."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def group(self) -> str: ...
+    @property
+    def what(self) -> str: ...
+    @property
+    def severity(self) -> Severity: ...
+
+
+def findings_of(check: Named, look: Callable[[], Iterable[Outcome]]) -> list[Finding]:
+    """What one check found, or that it broke."""
+    try:
+        return [_finding(check, outcome) for outcome in look()]
+    except Exception as error:
+        return [_broken(check, error)]
+
+
+def _finding(check: Named, outcome: Outcome) -> Finding:
     return Finding(
         id=check.id,
         group=check.group,
@@ -154,7 +173,7 @@ def _finding(check: Check, outcome: Outcome) -> Finding:
     )
 
 
-def _broken(check: Check, error: Exception) -> Finding:
+def _broken(check: Named, error: Exception) -> Finding:
     said = str(error).strip()
     return Finding(
         id=check.id,

@@ -23,6 +23,7 @@ from kvtier_ops.doctor.checks import (
     server,
     store,
 )
+from kvtier_ops.doctor.live.registry import LIVE_CHECKS
 from kvtier_ops.doctor.plan_warnings import MISFITS, PLAN_GROUP, WARNINGS
 
 _MODULES = (
@@ -87,6 +88,21 @@ ENTRIES: tuple[Entry, ...] = (
             told_by=told.told_by,
         )
         for id, told in MISFITS.items()
+    ),
+)
+ENTRIES = (
+    *ENTRIES,
+    *(
+        Entry(
+            check.id,
+            check.group,
+            check.what,
+            check.severity,
+            Needs.ENGINE,
+            check.passes,
+            check.why,
+        )
+        for check in LIVE_CHECKS
     ),
 )
 GROUPS = tuple(dict.fromkeys(entry.group for entry in ENTRIES))

@@ -165,6 +165,7 @@ def needs_words(needs: Needs) -> str:
         Needs.NOTHING: "nothing",
         Needs.PROFILE: "a profile",
         Needs.PLAN: "a plan",
+        Needs.ENGINE: "a running engine",
         Needs.NODES: "several nodes",
     }[needs]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from kvtier_ops.host.sysfs import read_int, read_list, read_text
@@ -27,6 +28,29 @@ def _node(folder: Path, node: int) -> NumaNode:
         distances=tuple(int(each) for each in distances if each.isdecimal()),
         hugepages=read_hugepages(folder / "hugepages"),
     )
+
+
+def room_on(root: Path, node: int) -> int | None:
+    """Bytes that can be taken on a node without the kernel's having to swap or kill: what is free,
+    and what the page cache gives back. None if the kernel does not tell."""
+    memory = _meminfo(root / f"sys/devices/system/node/node{node}/meminfo")
+    if "MemFree" not in memory:
+        return None
+    return memory["MemFree"] + memory.get("Inactive(file)", 0)
+
+
+def caches_bytes(root: Path, cpus: Iterable[int]) -> int:
+    """Of all last-level caches of these CPUs together; 0 if the kernel does not tell."""
+    found: dict[tuple[int, str], int] = {}
+    for cpu in cpus:
+        folder = root / f"sys/devices/system/cpu/cpu{cpu}/cache"
+        for index in folder.glob("index*"):
+            level, shared = read_int(index / "level"), read_text(index / "shared_cpu_list")
+            size = read_text(index / "size").removesuffix("K")
+            if level is not None and size.isdecimal():
+                found[level, shared] = int(size) * _KIB
+    last = max((level for level, _ in found), default=0)
+    return sum(size for (level, _), size in found.items() if level == last)
 
 
 def _meminfo(path: Path) -> dict[str, int]:

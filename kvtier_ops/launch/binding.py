@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from kvtier_engine.placement import Policy, set_memory_policy
+from kvtier_engine.memory_policy import Policy, set_memory_policy
 from kvtier_ops.errors import HostError
 from kvtier_ops.host import Host
 from kvtier_ops.plan import Plan

@@ -112,7 +112,7 @@ class Orders:
             keeper.say(f"resizing {tier} to {format_bytes(size_bytes)}")
             body = {"tier": tier, "size_bytes": size_bytes}
             try:
-                self._while_serving(partial(ask, self._url, "/resize", body, key))
+                self._while_serving(partial(ask, self._url, "/resize", body, key=key))
             except Interrupted:
                 raise
             except KvtierError as error:

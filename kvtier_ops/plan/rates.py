@@ -8,7 +8,13 @@ from collections.abc import Mapping
 from kvtier_ops.host import DriveKind, FileSystem, Gpu
 from kvtier_ops.model.facts import ModelFacts
 from kvtier_ops.plan.cpus import plan_threads, usable_cpus
-from kvtier_ops.plan.measured import Measured, MeasuredDisk, MeasuredRate
+from kvtier_ops.plan.measured import (
+    Measured,
+    MeasuredDisk,
+    MeasuredMemory,
+    MeasuredRate,
+    memory_key,
+)
 from kvtier_ops.plan.places import HUGETLB_BYTES
 from kvtier_ops.plan.question import Question
 from kvtier_ops.plan.types import DiskPlan, Figure, Rates, Source
@@ -48,15 +54,16 @@ def plan_rates(question: Question, disks: tuple[DiskPlan, ...], measured: Measur
     attention_flops = 4 * model.query_heads * model.head_dim * model.layers
     read, write = _disk(disks, measured)
     prefill = _prefill(question, measured)
+    memory = measured.memories.get(memory_key(question.host))
     slowdown = attention_flops / flops_per_token if flops_per_token else 0.0
     return Rates(
         prefill_tokens_per_s=prefill,
         # What was measured has the contexts in it that it was measured at.
         context_slowdown=0.0 if prefill.source is Source.MEASURED else slowdown,
-        l2_bytes_per_s=_copies(question),
+        l2_bytes_per_s=_copies(question, memory),
         disk_read_bytes_per_s=read,
         disk_write_bytes_per_s=write,
-        arena_bytes_per_s=_touch(question),
+        arena_bytes_per_s=_touch(question, memory),
     )
 
 
@@ -97,11 +104,13 @@ def gpu_flops(gpus: tuple[Gpu, ...]) -> tuple[float, Source, str]:
     return known.bf16_tflops * 1e12, Source.DATASHEET, known.name
 
 
-def _copies(question: Question) -> Figure:
+def _copies(question: Question, measured: MeasuredMemory | None) -> Figure:
     """Between L1 and L2, all ranks together."""
     if question.on_cpu:
         threads = min(question.ranks.here, question.host.usable_cpus)
         reason = f"memcpy of {threads} thread{'s' * (threads > 1)}"
+        if measured is not None:
+            return Figure(measured.copy.of(threads), Source.MEASURED, _bench(measured, reason))
         return Figure(threads * CPU_COPY_BYTES_PER_S, Source.ASSUMED, reason)
     gpus = question.host.gpus[: question.ranks.here]
     rates = [gpu.pcie_bytes_per_s for gpu in gpus]
@@ -113,14 +122,21 @@ def _copies(question: Question) -> Figure:
     return Figure(rate, Source.ASSUMED, f"{len(gpus)} x PCIe 3 x16: the links are not known")
 
 
-def _touch(question: Question) -> Figure:
+def _touch(question: Question, measured: MeasuredMemory | None) -> Figure:
     hugepages = question.profile.tiers.l2.hugepages
     is_large = hugepages in HUGETLB_BYTES
     each = TOUCH_HUGEPAGE_BYTES_PER_S if is_large else TOUCH_BYTES_PER_S
     threads, _ = plan_threads(question)
+    found = measured.first_touch.get(hugepages) if measured is not None else None
+    if measured is not None and found is not None:
+        return Figure(found.of(threads), Source.MEASURED, _bench(measured, f"{threads} threads"))
     kind = f"hugepages of {hugepages}" if is_large else "pages of 4 KiB, or transparent ones"
     rate = min(threads * each, TOUCH_BYTES_PER_S_MAX)
     return Figure(rate, Source.ASSUMED, f"{kind}, by {threads} threads")
+
+
+def _bench(measured: MeasuredMemory, what: str) -> str:
+    return f"{what}, `kvtier bench memory`{f', {measured.when}' if measured.when else ''}"
 
 
 def _disk(disks: tuple[DiskPlan, ...], measured: Measured) -> tuple[Figure | None, Figure | None]:

@@ -151,7 +151,7 @@ def test_registry() -> None:
     ids = [entry.id for entry in ENTRIES]
     assert len(set(ids)) == len(ids)
     for entry in ENTRIES:
-        assert re.fullmatch(r"KVT-[DP]\d{3}", entry.id)
+        assert re.fullmatch(r"KVT-[DPL]\d{3}", entry.id)
         assert entry.group == entry.group.lower()
         assert entry.passes, entry.id
         assert not entry.passes.endswith("."), entry.id

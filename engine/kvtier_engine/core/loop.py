@@ -13,7 +13,7 @@ from kvtier_engine.core.disk_watch import DiskWatch
 from kvtier_engine.core.engine import Engine
 from kvtier_engine.core.host_memory import HostMemory
 from kvtier_engine.core.rank_set import RankSet
-from kvtier_engine.core.stats import collect
+from kvtier_engine.core.stats import collect, out_of_use
 from kvtier_engine.core.tier_changes import TierChanges
 from kvtier_engine.messages import (
     Abort,
@@ -139,6 +139,8 @@ class Loop:
         stats.counters["bookkeeping_errors_total"] = self.bookkeeping_errors
         if self._memory is not None:
             stats.gauges.update(self._memory.gauges())
+        if self._engine.manager.disk is not None:
+            stats.gauges.update(out_of_use(self._disk_watch.out_of_use()))
         self._connection.send(stats)
 
     def _reply(self, reply: ControlReply) -> None:

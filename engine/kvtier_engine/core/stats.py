@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from kvtier_engine.core.scheduler import Scheduler
 from kvtier_engine.kv.manager import KvManager
 from kvtier_engine.messages import Stats
@@ -18,7 +20,6 @@ def collect(scheduler: Scheduler, manager: KvManager) -> Stats:
         "computed_tokens_total": scheduler.counters.computed_tokens,
         "generation_tokens_total": scheduler.counters.answer_tokens,
         "restored_pages_total": manager.restores.pages,
-        'evicted_pages_total{tier="l1"}': manager.pool.evictions,
     }
     gauges: dict[str, float] = {
         "requests_running": scheduler.running,
@@ -34,12 +35,26 @@ def collect(scheduler: Scheduler, manager: KvManager) -> Stats:
     if scheduler.trace is not None:
         counters["request_trace_lines_total"] = scheduler.trace.lines
         counters["request_trace_lost_total"] = scheduler.trace.lost
+    _add_departures(manager, counters)
     _add_hints(manager, counters, gauges)
     _add_rates(manager, counters, gauges)
     _add_host(manager, counters, gauges)
     _add_saver(manager, counters, gauges)
     _add_disk(manager, counters, gauges)
     return Stats(counters, gauges)
+
+
+def _add_departures(manager: KvManager, counters: dict[str, float]) -> None:
+    for tier, pages in (("l1", manager.pool), ("l2", manager.host)):
+        if pages is None:
+            continue
+        gone = pages.departures
+        counters |= {
+            f'evicted_pages_total{{tier="{tier}"}}': gone.count,
+            f'evicted_age_seconds_total{{tier="{tier}"}}': gone.age_s,
+            f'returned_pages_total{{tier="{tier}"}}': gone.returned,
+            f'returned_after_seconds_total{{tier="{tier}"}}': gone.away_s,
+        }
 
 
 def _add_hints(manager: KvManager, counters: dict[str, float], gauges: dict[str, float]) -> None:
@@ -75,7 +90,6 @@ def _add_host(manager: KvManager, counters: dict[str, float], gauges: dict[str, 
     if host is None or offloader is None:
         return
     counters |= {
-        'evicted_pages_total{tier="l2"}': host.evictions,
         'adopted_pages_total{tier="l2"}': host.adopted,
         'corrupt_pages_total{tier="l2",cause="checksum"}': host.corrupt,
         "offloaded_pages_total": offloader.copied,
@@ -158,6 +172,14 @@ def _add_disk(manager: KvManager, counters: dict[str, float], gauges: dict[str, 
         "l3_lifetime_hit_bytes": stats.lifetime_hit_bytes,
         "l3_reads_queued": stats.reads_queued,
         "l3_writes_queued": stats.writes_queued,
+    }
+
+
+def out_of_use(directories: Mapping[str, tuple[str, float]]) -> dict[str, float]:
+    """Gauges of the directories of L3 that are out of use: since when, with the reason."""
+    return {
+        f'l3_out_of_use_since_seconds{{directory="{_label(path)}",reason="{_label(why)}"}}': since
+        for path, (why, since) in directories.items()
     }
 
 

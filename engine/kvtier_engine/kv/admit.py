@@ -63,16 +63,17 @@ class SeenPages:
 
     def use(self, key: bytes, now: float) -> float | None:
         """Seconds since the page was last used; None, and nothing is done, if it is not known."""
-        before = self._last_use(key)
+        before = self.last_use(key)
         if before is None:
             return None
         self.add(key, now)
         return max(0.0, now - before)
 
     def __contains__(self, key: bytes) -> bool:
-        return self._last_use(key) is not None
+        return self.last_use(key) is not None
 
-    def _last_use(self, key: bytes) -> float | None:
+    def last_use(self, key: bytes) -> float | None:
+        """As it was told; None if the page is not known."""
         young = self._young.get(_id(key))
         return self._old.get(_id(key)) if young is None else young
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from kvtier_engine.kv.departures import Departures
 from kvtier_engine.kv.free_list import FreeList
 from kvtier_engine.kv.keys import NO_PARENT
 from kvtier_engine.kv.policy import EvictionPolicy
@@ -43,6 +45,7 @@ class HostPage:
     slot: int
     link: Link
     disk_copy: DiskCopy
+    last_use: float
     was_used: bool = False  # found by a request since it came
 
 
@@ -58,7 +61,14 @@ class HostTier:
     (`shrink`): the oldest pages are evicted, the others move below it.
     """
 
-    def __init__(self, arena: Arena, policy: EvictionPolicy) -> None:
+    def __init__(
+        self,
+        arena: Arena,
+        policy: EvictionPolicy,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
+        self.departures = Departures(arena.slots, clock())
         self._arena = arena
         self.policy = policy
         self._pages: dict[bytes, HostPage] = {}
@@ -69,12 +79,15 @@ class HostTier:
         self._unverified: set[int] = set()
         self.window = 1
         self.reservations = 0
-        self.evictions = 0
         self.unsaved = 0  # evicted before the disk could take them
         self.adopted = 0
         self.corrupt = 0
         self._adopt()
         self._free = FreeList(arena.slots, self._key_of)
+
+    @property
+    def evictions(self) -> int:
+        return self.departures.count
 
     @property
     def slots(self) -> int:
@@ -173,7 +186,9 @@ class HostTier:
         assert key not in self._pages, "one page, one slot"
         self._arena.publish(slot, key, link.parent)
         self._reserved.discard(slot)
-        self._pages[key] = HostPage(slot, link, disk_copy)
+        now = self._clock()
+        self._pages[key] = HostPage(slot, link, disk_copy, now)
+        self.departures.entered(key, now)
         self._key_of[slot] = key
         self.policy.insert(key)
 
@@ -199,8 +214,11 @@ class HostTier:
 
     def touch(self, keys: Sequence[bytes]) -> None:
         """A chain, head first, is used: those of its pages that are here."""
+        now = self._clock()
         for key in reversed(keys):
-            if key in self._pages:
+            page = self._pages.get(key)
+            if page is not None:
+                page.last_use = now
                 self.policy.touch(key)
 
     def keep(self, key: bytes) -> None:
@@ -252,8 +270,11 @@ class HostTier:
 
     def reorder(self, keys: Sequence[bytes]) -> None:
         """A chain, head first, was used and has grown: puts its pages behind their parents."""
+        now = self._clock()
         for key in reversed(keys):
-            if key in self._pages:
+            page = self._pages.get(key)
+            if page is not None:
+                page.last_use = now
                 self.policy.reorder(key)
 
     def drop(self, key: bytes) -> None:
@@ -296,19 +317,20 @@ class HostTier:
         return None
 
     def _adopt(self) -> None:
-        entries = self._arena.entries()
+        entries, now = self._arena.entries(), self._clock()
         for entry in entries:
             if entry.key in self._pages:
                 self._arena.retract(entry.slot)
                 continue
-            self._pages[entry.key] = HostPage(entry.slot, Link(entry.parent), DiskCopy.UNWANTED)
+            link = Link(entry.parent)
+            self._pages[entry.key] = HostPage(entry.slot, link, DiskCopy.UNWANTED, now)
             self._key_of[entry.slot] = entry.key
             self.policy.insert(entry.key)
             self._unverified.add(entry.slot)
         self.adopted = len(self._pages)
 
     def _evict(self, key: bytes) -> None:
-        self.evictions += 1
+        self.departures.evicted(key, self._pages[key].last_use, self._clock())
         self.unsaved += self._pages[key].disk_copy is DiskCopy.NONE
         self.policy.evict(key)
         self._vacate(key)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from array import array
+from collections.abc import Callable, Iterable, Sequence
 
+from kvtier_engine.kv.departures import Departures
 from kvtier_engine.kv.free_list import FreeList
 from kvtier_engine.kv.policy import EvictionPolicy
 
@@ -16,14 +19,22 @@ class PagePool:
     well. Bytes are not touched here.
     """
 
-    def __init__(self, pages: int, policy: EvictionPolicy) -> None:
-        self.evictions = 0
+    def __init__(
+        self, pages: int, policy: EvictionPolicy, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock = clock
+        self.departures = Departures(pages, clock())
+        self._last_use = array("d", [0.0]) * pages
         self.policy = policy
         self._free = FreeList(pages)
         self._references = [0] * pages
         self._key_of: dict[int, bytes] = {}
         self._page_of: dict[bytes, int] = {}
         self._cached = 0
+
+    @property
+    def evictions(self) -> int:
+        return self.departures.count
 
     @property
     def pages(self) -> int:
@@ -108,18 +119,26 @@ class PagePool:
         self._page_of[key] = page
         self._key_of[page] = key
         self.policy.insert(key)
+        self._last_use[page] = now = self._clock()
+        self.departures.entered(key, now)
         return True
 
     def touch(self, keys: Sequence[bytes]) -> None:
         """A chain, head first, is used: those of its pages that are here."""
+        now = self._clock()
         for key in reversed(keys):
-            if key in self._page_of:
+            page = self._page_of.get(key)
+            if page is not None:
+                self._last_use[page] = now
                 self.policy.touch(key)
 
     def reorder(self, keys: Sequence[bytes]) -> None:
         """A chain, head first, was used and has grown: puts its pages behind their parents."""
+        now = self._clock()
         for key in reversed(keys):
-            if key in self._page_of:
+            page = self._page_of.get(key)
+            if page is not None:
+                self._last_use[page] = now
                 self.policy.reorder(key)
 
     def release(self, pages: Sequence[int]) -> None:
@@ -175,4 +194,4 @@ class PagePool:
         del self._key_of[page]
         self._cached -= 1
         self._free.give_back(page)
-        self.evictions += 1
+        self.departures.evicted(key, self._last_use[page], self._clock())

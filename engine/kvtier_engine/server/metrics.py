@@ -11,6 +11,7 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Info,
     disable_created_metrics,
     generate_latest,
 )
@@ -53,6 +54,12 @@ class Metrics:
             registry=self._registry,
         )
         gauge.set_function(in_flight)
+
+    def describe(self, config: Mapping[str, str]) -> None:
+        """What this engine is, as labels of `kvtier_config_info`. Told once."""
+        Info(f"{PREFIX}config", "How this engine was started.", registry=self._registry).info(
+            dict(config)
+        )
 
     def update(self, stats: Stats) -> None:
         """Takes the core's latest figures."""

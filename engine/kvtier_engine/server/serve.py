@@ -19,9 +19,11 @@ from kvtier_engine.server.app import create_app
 from kvtier_engine.server.auth import Keys
 from kvtier_engine.server.core_client import CoreClient, Event
 from kvtier_engine.server.core_process import CoreProcess, describe_end
+from kvtier_engine.server.described import described
 from kvtier_engine.server.errors import InternalError, Unavailable
 from kvtier_engine.server.lifecycle import RETRY_DRAINING_S, Lifecycle, Status
 from kvtier_engine.server.metrics import Metrics
+from kvtier_engine.server.routes.status import VERSION
 from kvtier_engine.server.service import Service
 from kvtier_engine.server.text.tokenizer import Tokenizer, TokenizerError, preload
 
@@ -58,6 +60,7 @@ class Server:
             started=int(time.time()),
             keys=keys,
         )
+        self._service.metrics.describe(described(config, VERSION))
         self._interrupts = 0
         self._stop = asyncio.Event()  # the first interrupt
         self._hurry = asyncio.Event()  # the second

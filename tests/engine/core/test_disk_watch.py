@@ -46,6 +46,21 @@ def test_a_disk_that_goes_and_comes_back_is_told_of_once_each(
     assert caplog.messages[1:] == ["L3: /b is in use again"]
 
 
+def test_why_and_since_when_a_disk_is_out_of_use() -> None:
+    times = iter((100.0, 200.0, 300.0))
+    watch = DiskWatch(lambda: next(times))
+    look(watch, Directory("/a", "reads"))
+    look(watch, Directory("/a", 'reads and "writes"'), Directory("/b", "gone"))
+    found = watch.out_of_use()
+    assert found == {"/a": ('reads and "writes"', 100.0), "/b": ("gone", 200.0)}
+    name = 'l3_out_of_use_since_seconds{directory="/a",reason="reads and \\"writes\\""}'
+    assert core_stats.out_of_use(found)[name] == 100.0
+    look(watch, Directory("/a"), Directory("/b", "gone"))
+    assert watch.out_of_use() == {"/b": ("gone", 200.0)}
+    look(watch, Directory("/a", "again"))
+    assert watch.out_of_use()["/a"] == ("again", 300.0)
+
+
 def test_each_directory_has_its_figures(tmp_path: Path) -> None:
     store = open_store(tmp_path / "a", tmp_path / 'b"', pages=10)
     put_all(store, range(6))

@@ -95,3 +95,20 @@ def test_metrics_join_the_core_s_and_http_s(server: Running) -> None:
     assert samples["kvtier_inter_token_latency_seconds_count",] >= 2
     assert samples["kvtier_request_duration_seconds_count", completions] >= 1
     assert samples["kvtier_requests_in_flight",] == 0
+
+
+def test_metrics_tell_how_the_engine_was_started(server: Running) -> None:
+    text = server.client.get("/metrics").text
+    [sample] = [
+        sample
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "kvtier_config_info"
+    ]
+    config = server.thread.config
+    assert sample.labels["version"] == server.client.get("/version").json()["version"]
+    assert sample.labels["served_name"] == MODEL
+    assert sample.labels["max_context_tokens"] == "256"
+    assert sample.labels["page_bytes"] == str(config.cache.page_bytes)
+    assert sample.labels["prefix_reuse"] == "true"
+    assert not any("/" in value for value in sample.labels.values()), "no paths: anybody may read"

@@ -1,0 +1,1 @@
+"""`kvtier doctor bundle`: what a bug report needs in one archive, without secrets."""

@@ -1,0 +1,1 @@
+"""`kvtier doctor --live URL`: how a running engine does, and what would make it do better."""
