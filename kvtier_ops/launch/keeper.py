@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -66,7 +67,8 @@ class Keeper:
 
     def say(self, text: str) -> None:
         """To the terminal, to whoever gave an order, and to the log."""
-        self.means.terminal.note(text)
+        with contextlib.suppress(OSError):  # a terminal that has hung up
+            self.means.terminal.note(text)
         if self.overhear is not None:
             self.overhear(text)
         bare = text.removeprefix("warning: ")
@@ -203,7 +205,7 @@ class Keeper:
             except (EngineFailed, Refused) as error:
                 failure = error
                 continue
-            self.say("serving again; what was in L2 and L3 is still there")
+            self.say(f"serving again, after {record.state.restarts} restarts in all")
             return True
 
     def _given_up(self, failure: KvtierError) -> KvtierError:

@@ -39,6 +39,7 @@ class Orders:
         try:
             self._carry_out(request)
         except KvtierError as error:
+            self._keeper.means.log.event("warning", f"cannot {request.what}: {error}")
             request.fail(error)
         finally:
             self._keeper.overhear = None
@@ -50,11 +51,13 @@ class Orders:
             names = ", ".join(sorted(self._orders))
             raise BadInput(f"this launcher knows no `{request.what[:40]}`", f"it knows {names}")
         self._keeper.means.log.event("info", f"told to {request.what}")
-        request.done(order())
+        answer = order()
+        self._keeper.means.log.event("info", answer)
+        request.done(answer)
 
     def _restart(self) -> str:
         self._keeper.replace_engine(self._keeper.served)
-        return f"restarted: {self._name} serves at {self._url}/v1, L2 and L3 as they were"
+        return f"restarted: {self._name} serves at {self._url}/v1"
 
     def _reload(self) -> str:
         keeper, old = self._keeper, self._keeper.served

@@ -9,6 +9,7 @@ Started by driver.py in the place of `python -m kvtier_engine`. `FAKE_ENGINE` ho
   deaf       ignores every SIGTERM
   say        lines for stderr
   end        exit status after SIGTERM (default 0)
+  fill       writes so many bytes into the memory of L2
   orphan     outlives its launcher
   full       answers 409 to a tier's new size
   lives      list of such plans, of the first engine of a launch, the second, ...; the last one
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import mmap
 import os
 import signal
 import sys
@@ -83,6 +85,10 @@ def main() -> None:
     if "die" in PLAN:
         sys.exit(PLAN["die"])
     fd = config["cache"]["l2"]["arena_fd"]
+    if "fill" in PLAN:
+        os.ftruncate(fd, PLAN["fill"])
+        memory = mmap.mmap(fd, PLAN["fill"])
+        memory.write(bytes(PLAN["fill"]))
     (run_dir / "seen.json").write_text(
         json.dumps(
             {

@@ -103,9 +103,7 @@ def test_engine_that_crashes_ends_with_1_and_its_last_lines(home: Path) -> None:
 
 
 def test_engine_that_dies_while_serving(home: Path) -> None:
-    launched = start(
-        home, write_profile(home), {"die_ready": 9}, "--set", "server.restart_limit=0"
-    )
+    launched = start(home, write_profile(home), {"die_ready": 9}, "--set", "server.restart_limit=0")
     assert launched.end() == 1
     assert "ended while serving (exit status 9)" in launched.err.read_text()
 
