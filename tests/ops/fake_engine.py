@@ -1,7 +1,7 @@
 """An engine that only behaves like one: address file, /ready, signals, chosen deaths.
 
 Started by driver.py in the place of `python -m kvtier_engine`. `FAKE_ENGINE` holds JSON:
-  steps      polls of /ready until it answers 200 (default 2)
+  steps      polls of /ready until it answers 200 (default 1)
   hang       never becomes ready, and reports nothing new
   die        exit status at start, after writing `say` to stderr
   die_ready  exit status at the first poll after ready
@@ -39,7 +39,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         Handler.polls += 1
-        steps = PLAN.get("steps", 2)
+        steps = PLAN.get("steps", 1)
         is_ready = Handler.polls > steps and not PLAN.get("hang")
         if is_ready and "die_ready" in PLAN:
             threading.Timer(0.3, lambda: os._exit(PLAN["die_ready"])).start()

@@ -20,7 +20,8 @@ from kvtier_ops.instance import run_dir_of
 from kvtier_ops.instances.leftovers import engine_processes
 
 SEED = int(os.environ.get("KVTIER_KILL_SEED", "1"))
-START_S_MAX = 1.2  # a launch is ready well before, on an idle machine
+START_S_MAX = 1.2  # a launch is ready a little earlier, on an idle machine
+READY_S_MAX = 0.2
 QUICK = ("--set", "server.restart_delay_s=0.02", "--set", "server.restart_limit=1000")
 
 
@@ -103,7 +104,10 @@ class Kills:
         who = self.random.choice(["launcher", "engine", "both"])
         orphan = self.random.random() < 0.5
         launched = self.start(orphan=orphan)
-        moment = self.random.uniform(0, START_S_MAX)
+        is_ready = self.random.random() < 0.5
+        moment = self.random.uniform(0, READY_S_MAX if is_ready else START_S_MAX)
+        if is_ready:
+            launched.wait_ready()
         with pytest.raises(subprocess.TimeoutExpired):
             launched.process.wait(moment)
         victims = [] if who == "launcher" else engine_processes(self.run_dir)
@@ -119,7 +123,7 @@ class Kills:
         else:
             assert launched.end() == -signal.SIGKILL
             self.settle(orphan=orphan)
-        return f"{who} after {moment:.2f} s"
+        return f"{who} {moment:.2f} s after {'ready' if is_ready else 'start'}"
 
     def _stop(self, launched: Launched) -> None:
         """It has begun to start another engine, or to end because of the first one's end."""
