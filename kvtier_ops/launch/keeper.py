@@ -110,9 +110,13 @@ class Keeper:
         self._busy = "the engine is starting"
         means.log.set_up(server.log_format, server.log_level)
         config = served.config(means.run_dir.path, self._arena_fd)
-        path = means.run_dir.write_config(config.model_dump_json(indent=2))
-        command = engine_process.engine_command(path)
-        engine = EngineProcess(command, self._arena_fd, environment)
+        try:
+            path = means.run_dir.write_config(config.model_dump_json(indent=2))
+            command = engine_process.engine_command(path)
+            engine = EngineProcess(command, self._arena_fd, environment)
+        except OSError as error:
+            hint = f"see the space in `{means.run_dir.path}`, memory, and `ulimit -u`"
+            raise HostError(f"the engine cannot be started: {error.strerror}", hint) from error
         self._now = Supervisor(engine, self._around, server.start_timeout_s, server.drain_s)
         means.log.event("info", f"started: {served.plan.served_name}, engine pid {engine.pid}")
         means.log.follow(engine.output)

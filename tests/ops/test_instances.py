@@ -93,6 +93,8 @@ def test_a_detached_launch_from_its_start_to_its_stop(home: Path) -> None:
     assert kvtier("ps", "--json").stdout == "[]\n"
     logged = kvtier("logs", state.name, "-n", "2").stdout.splitlines()
     assert [line.partition("launcher: ")[2] for line in logged][1] == "stopped"
+    followed = kvtier("logs", "small", "--follow", "-n", "1")  # there is nothing to wait for
+    assert (followed.returncode, followed.stdout.splitlines()) == (0, logged[-1:])
 
 
 def test_a_detached_launch_that_fails_says_what_a_launch_says(home: Path) -> None:
@@ -153,6 +155,7 @@ def test_stop_hurries_when_its_time_is_up(home: Path) -> None:
     assert done.returncode == 0
     assert "running requests have 0.1 s" in done.stderr
     assert "running requests are ended now" in done.stderr
+    assert "killing" not in done.stderr
 
 
 def test_reload_changes_what_can_be_changed_and_says_how(home: Path) -> None:
