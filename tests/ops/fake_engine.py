@@ -89,16 +89,20 @@ def main() -> None:
         os.ftruncate(fd, PLAN["fill"])
         memory = mmap.mmap(fd, PLAN["fill"])
         memory.write(bytes(PLAN["fill"]))
-    (run_dir / "seen.json").write_text(
-        json.dumps(
-            {
-                "arena": os.readlink(f"/proc/self/fd/{fd}"),
-                "arena_id": os.fstat(fd).st_ino,
-                "pid": os.getpid(),
-            }
-        )
-    )
+    seen = {
+        "arena": os.readlink(f"/proc/self/fd/{fd}"),
+        "arena_id": os.fstat(fd).st_ino,
+        "pid": os.getpid(),
+    }
+    _write(run_dir / "seen.json", json.dumps(seen))
     serve(run_dir, config["server"]["port"])
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    draft = path.with_suffix(".new")
+    draft.write_text(text)
+    draft.replace(path)
 
 
 def _live(run_dir: Path) -> None:
@@ -125,9 +129,7 @@ def serve(run_dir: Path, port: int) -> None:
         os._exit(PLAN.get("end", 0))
 
     signal.signal(signal.SIGTERM, on_terminate)
-    draft = run_dir / "address.new"
-    draft.write_text(json.dumps({"host": "127.0.0.1", "port": server.server_port}))
-    draft.replace(run_dir / "address")
+    _write(run_dir / "address", json.dumps({"host": "127.0.0.1", "port": server.server_port}))
     server.serve_forever(0.05)
 
 

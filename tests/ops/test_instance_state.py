@@ -59,6 +59,14 @@ def test_a_reused_pid_is_another_process(home: Path) -> None:
     assert "launcher was killed while it was ready" in status(dead)
 
 
+def test_a_file_that_is_no_profile_of_ours_hides_no_name(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(home)
+    Path("web").write_text("notes")
+    assert name_of("web", ["web-1234abcd"]) == "web-1234abcd"
+
+
 def test_names_their_beginnings_and_profiles(home: Path) -> None:
     names = ["web-1234abcd", "web-99", "batch-1"]
     assert name_of("batch-1", names) == "batch-1"
