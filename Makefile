@@ -136,6 +136,7 @@ bench: build ## Measure this machine; prints tables for docs/benchmarks.md (PEER
 .PHONY: docs
 docs: build ## Generate the reference parts of docs/
 	$(BIN)/python -P scripts/gen_profile_reference.py
+	$(BIN)/python -P scripts/gen_doctor_reference.py
 
 .PHONY: clean
 clean: ## Remove .venv, build/ and caches

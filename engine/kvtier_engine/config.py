@@ -42,9 +42,20 @@ class ModelConfig(Section):
     load_workers: Positive = Field(default=2, description="Threads that read weights.")
 
 
+class RankPlacement(Section):
+    """Where one rank runs and takes its memory from."""
+
+    cpus: tuple[NotNegative, ...] = Field(default=(), description="None: any.")
+    memory_nodes: tuple[NotNegative, ...] = Field(
+        default=(), description="NUMA nodes; none: as this process's parent has it."
+    )
+    interleave: bool = Field(default=False, description="The nodes in turn, not the first first.")
+
+
 class ParallelConfig(Section):
     tensor_parallel: Positive = Field(default=1, description="Ranks that share the model.")
     threads_per_rank: Positive = Field(default=1, description="CPU threads of each rank.")
+    placements: tuple[RankPlacement, ...] = Field(default=(), description="By rank; or none.")
 
 
 class KvGeometry(Section):
@@ -233,6 +244,11 @@ class EngineConfig(Section):
             raise ValueError(
                 f"cache.l2.numa_nodes has {len(nodes)} nodes for {ranks} ranks: give each rank "
                 "one, or none at all"
+            )
+        if len(self.parallel.placements) not in (0, ranks):
+            raise ValueError(
+                f"parallel.placements has {len(self.parallel.placements)} entries for {ranks} "
+                "ranks: give each rank one, or none at all"
             )
         if cache.geometry.kv_heads % self.parallel.tensor_parallel:
             raise ValueError(

@@ -20,6 +20,7 @@ from kvtier_ops.cli.model import app as model_app
 from kvtier_ops.cli.plan import plan
 from kvtier_ops.cli.profile import app as profile_app
 from kvtier_ops.cli.simulate import simulate
+from kvtier_ops.cli.tune import tune
 from kvtier_ops.errors import REPORT_URL, BadInput, ExitCode, Interrupted, KvtierError, Problem
 from kvtier_ops.store.commands import app as store_app
 from kvtier_ops.terminal import Terminal
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 app.command()(plan)
 app.command()(doctor)
+app.command()(tune)
 app.command()(launch)
 for command in (ps, status, logs, stop, restart, reload):
     app.command()(command)

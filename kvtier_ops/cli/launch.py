@@ -27,11 +27,16 @@ def launch(
         list[str] | None,
         typer.Option("--force", metavar="ID", help="Launch although this check fails."),
     ] = None,
+    no_tune: Annotated[
+        bool, typer.Option("--no-tune", help="Leave the host as it is; see `kvtier tune`.")
+    ] = False,
 ) -> int:
     """Serve a profile until Ctrl-C, or with --detach until `kvtier stop`."""
     from kvtier_ops import launch as launching
 
-    wish = launching.Wish(profile, tuple(overrides or ()), tuple(force or ()), dry_run)
+    wish = launching.Wish(
+        profile, tuple(overrides or ()), tuple(force or ()), dry_run, tune=not no_tune
+    )
     if detach:
         return launching.launch_detached(wish, Terminal())
     return launching.launch(wish, Terminal())

@@ -1,9 +1,6 @@
 """`kvtier doctor`: what is wrong with this host for this profile, and how to mend it."""
 
-from kvtier_ops.doctor import cache, environment, serving
-from kvtier_ops.doctor.check import Context, Finding, Severity, run_checks
+from kvtier_ops.doctor.check import Context, Finding, Result, Severity, run_checks
+from kvtier_ops.doctor.registry import CHECKS
 
-# In the order in which they are shown; a module registers nothing by itself.
-CHECKS = (*environment.CHECKS, *cache.CHECKS, *serving.CHECKS)
-
-__all__ = ["CHECKS", "Context", "Finding", "Severity", "run_checks"]
+__all__ = ["CHECKS", "Context", "Finding", "Result", "Severity", "run_checks"]

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 
 from kvtier_ops.errors import KvtierError, Problem
+from kvtier_ops.host import Host, probe
+from kvtier_ops.plan import Plan
 from kvtier_ops.prepare import Prepared
 from kvtier_ops.profile.schema import Profile
 
@@ -17,15 +20,49 @@ class Severity(StrEnum):
     WARNING = "warning"  # it would run, worse than it could
 
 
+class Result(StrEnum):
+    """What became of a check, for table and JSON."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILURE = "failure"
+    ERROR = "error"  # the check itself failed: nothing is known
+
+
+class Needs(StrEnum):
+    """What a check cannot do without; it is left out where that is not there."""
+
+    NOTHING = "nothing"
+    PROFILE = "profile"
+    PLAN = "plan"
+    NODES = "several nodes"  # a profile whose `cluster.nodes` is more than one
+
+
 @dataclass(frozen=True)
 class Context:
     """What checks look at. `profile` is None without a profile; `prepared` also when no plan
-    could be made, and then `refusal` says why."""
+    could be made, and then `refusal` says why. `path`: of the profile, for commands to paste."""
 
     profile: Profile | None = None
     prepared: Prepared | None = None
     refusal: KvtierError | None = None
     root: Path = Path("/")
+    path: Path | None = None
+
+    @property
+    def plan(self) -> Plan | None:
+        return self.prepared.plan if self.prepared else None
+
+    @cached_property
+    def host(self) -> Host:
+        """The plan's, or a fresh probe. Raises HostError."""
+        return self.prepared.host if self.prepared else probe(self.root)
+
+    def has(self, needs: Needs) -> bool:
+        if needs is Needs.NODES:
+            return self.profile is not None and self.profile.cluster.nodes > 1
+        found = {Needs.PROFILE: self.profile, Needs.PLAN: self.prepared}
+        return needs is Needs.NOTHING or found[needs] is not None
 
 
 @dataclass(frozen=True)
@@ -37,22 +74,28 @@ class Outcome:
     current: str
     fix: str = ""
     subject: str = ""  # which of several, such as a directory
+    reason: str = ""  # of what is required, from this profile
 
 
 @dataclass(frozen=True)
 class Check:
-    """`look` yields nothing where the check does not apply."""
+    """`look` yields nothing where the check does not apply. `passes` completes "passes when";
+    `why` says why it matters, what comes of ignoring it, and what the fix does."""
 
     id: str
     group: str
     what: str
     severity: Severity
     look: Callable[[Context], Iterable[Outcome]]
+    needs: Needs = Needs.NOTHING
+    passes: str = ""
+    why: str = ""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A check's outcome, complete for table and JSON."""
+    """A check's outcome, complete for table and JSON. `broke`: the check itself failed, which
+    says nothing of the host, so that `launch` goes on."""
 
     id: str
     group: str
@@ -62,25 +105,65 @@ class Finding:
     required: str
     current: str
     fix: str
+    reason: str = ""
+    broke: bool = False
+
+    @property
+    def result(self) -> Result:
+        if self.broke:
+            return Result.ERROR
+        return Result.OK if self.ok else Result(self.severity.value)
+
+    @property
+    def required_because(self) -> str:
+        """What is required, and the reason, as one sentence."""
+        return f"{self.required}: {self.reason}" if self.reason else self.required
 
     def problem(self) -> Problem:
         """For launch, which stops with the check's own text."""
-        required = f"; required: {self.required}" if self.required else ""
+        required = f"; required: {self.required_because}" if self.required else ""
         return Problem(f"{self.what}: {self.current}{required}", self.fix, id=self.id)
 
 
 def run_checks(checks: Iterable[Check], context: Context) -> Iterator[Finding]:
-    """All findings, in order. A check never raises for what the host is like."""
+    """All findings, in order. A check never raises for what the host is like; one that raises
+    all the same is a finding as well, and the others are made."""
     for check in checks:
-        for outcome in check.look(context):
-            what = f"{check.what} {outcome.subject}".strip()
-            yield Finding(
-                id=check.id,
-                group=check.group,
-                what=what,
-                severity=check.severity,
-                ok=outcome.ok,
-                required=outcome.required,
-                current=outcome.current,
-                fix="" if outcome.ok else outcome.fix,
-            )
+        if not context.has(check.needs):
+            continue
+        try:
+            outcomes = list(check.look(context))
+        except Exception as error:
+            yield _broken(check, error)
+            continue
+        for outcome in outcomes:
+            yield _finding(check, outcome)
+
+
+def _finding(check: Check, outcome: Outcome) -> Finding:
+    return Finding(
+        id=check.id,
+        group=check.group,
+        what=f"{check.what} {outcome.subject}".strip(),
+        severity=check.severity,
+        ok=outcome.ok,
+        required=outcome.required,
+        current=outcome.current,
+        fix="" if outcome.ok else outcome.fix,
+        reason=outcome.reason,
+    )
+
+
+def _broken(check: Check, error: Exception) -> Finding:
+    said = str(error).strip()
+    return Finding(
+        id=check.id,
+        group=check.group,
+        what=check.what,
+        severity=Severity.WARNING,
+        ok=False,
+        required="",
+        current="the check itself failed: " + type(error).__name__ + (f": {said}" if said else ""),
+        fix=f"please report it; until then, `--skip {check.id}`",
+        broke=True,
+    )

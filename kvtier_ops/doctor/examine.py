@@ -2,25 +2,55 @@
 
 from __future__ import annotations
 
-from kvtier_ops.doctor import CHECKS
-from kvtier_ops.doctor.check import Context, Finding, run_checks
+from kvtier_ops.doctor.check import Context, Finding, Needs, run_checks
 from kvtier_ops.doctor.plan_warnings import plan_findings
-from kvtier_ops.errors import KvtierError
+from kvtier_ops.doctor.registry import CHECKS, ENTRIES
+from kvtier_ops.doctor.select import ALL, Selection
+from kvtier_ops.errors import BadInput, KvtierError
 from kvtier_ops.prepare import prepare
 from kvtier_ops.profile.load import ProfileFile
 
 
-def examine(file: ProfileFile | None) -> list[Finding]:
-    """Never raises for the state of host or model: that is what the findings are for."""
+def examine(file: ProfileFile | None, selection: Selection = ALL) -> list[Finding]:
+    """Never raises for the state of host or model: that is what the findings are for.
+
+    Raises BadInput if all that was selected needs a profile, and there is none.
+    """
     if file is None:
-        return list(run_checks(CHECKS, Context()))
+        _check_selection(selection)
+        return find(Context(), selection)
     try:
-        context = Context(file.profile, prepare(file))
+        context = Context(file.profile, prepare(file), path=file.path)
     except KvtierError as error:
-        context = Context(file.profile, refusal=error)
-    return find(context)
+        context = Context(file.profile, refusal=error, path=file.path)
+    return find(context, selection)
 
 
-def find(context: Context) -> list[Finding]:
+def _check_selection(selection: Selection) -> None:
+    if selection.ids is None:
+        return
+    chosen = [entry for entry in ENTRIES if entry.id in selection.ids]
+    if all(entry.needs is not Needs.NOTHING for entry in chosen):
+        raise BadInput(
+            f"{chosen[0].id} looks at what a profile asks for, and none is named"
+            if len(chosen) == 1
+            else "all of these checks look at what a profile asks for, and none is named",
+            "`kvtier doctor PROFILE --only ...`",
+        )
+
+
+def find(context: Context, selection: Selection = ALL) -> list[Finding]:
     """All checks of a profile, and what its plan warns of."""
-    return [*run_checks(CHECKS, context), *plan_findings(context)]
+    made = list(run_checks((check for check in CHECKS if selection.has(check.id)), context))
+    told = (each for each in plan_findings(context, made) if selection.has(each.id))
+    return [*_why_no_plan(context, selection), *made, *told]
+
+
+def _why_no_plan(context: Context, selection: Selection) -> list[Finding]:
+    """Without a plan, most checks cannot be made: what is in its way is told even where `--only`
+    names other checks."""
+    if context.refusal is None:
+        return []
+    left_out = {"KVT-D201", "KVT-D204", "KVT-D401"} - selection.skipped
+    checks = [each for each in CHECKS if each.id in left_out and not selection.has(each.id)]
+    return [finding for finding in run_checks(checks, context) if not finding.ok]

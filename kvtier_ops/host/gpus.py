@@ -24,14 +24,16 @@ def read_gpus(root: Path, visible: str | None = None) -> tuple[Gpu, ...]:
     try:
         handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
         asked = os.environ.get("CUDA_VISIBLE_DEVICES") if visible is None else visible
-        return tuple(_gpu(root, pynvml, handle) for handle in _visible(pynvml, handles, asked))
+        return tuple(
+            _gpu(root, pynvml, handle) for handle in visible_handles(pynvml, handles, asked)
+        )
     except pynvml.NVMLError:
         return ()
     finally:
         pynvml.nvmlShutdown()
 
 
-def _visible(nvml: Any, handles: list[Any], asked: str | None) -> list[Any]:
+def visible_handles(nvml: Any, handles: list[Any], asked: str | None) -> list[Any]:
     """CUDA's rule: indices or beginnings of UUIDs; what follows the first unknown one is not
     seen. MIG instances are not known here."""
     if asked is None:

@@ -85,6 +85,11 @@ class MountTable:
                 continue
         return tuple(found)
 
+    def options_at(self, path: Path) -> tuple[str, ...]:
+        """Of the mount that `path` lies below; none where nothing is known of it."""
+        mount = self._mount_of(path)
+        return mount.options if mount is not None else ()
+
     def _mount_of(self, path: Path) -> Mount | None:
         for point in (path, *path.parents):
             if point in self._mounts:

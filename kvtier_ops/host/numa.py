@@ -40,11 +40,13 @@ def _meminfo(path: Path) -> dict[str, int]:
 
 
 def read_hugepages(folder: Path) -> dict[int, HugepagePool]:
-    """Pages of each size, of `hugepages-2048kB/nr_hugepages` and `free_hugepages`."""
+    """Pages of each size, of `hugepages-2048kB/nr_hugepages` and `free_hugepages`; of the free
+    ones, some may be promised to a mapping already. The kernel does not tell that by node."""
     found = {}
     for entry in sorted(folder.glob("hugepages-*kB")):
         size = entry.name.removeprefix("hugepages-").removesuffix("kB")
         total, free = (read_int(entry / name) for name in ("nr_hugepages", "free_hugepages"))
         if size.isdecimal() and total is not None and free is not None:
-            found[int(size) * _KIB] = HugepagePool(total, free)
+            promised = read_int(entry / "resv_hugepages") or 0
+            found[int(size) * _KIB] = HugepagePool(total, max(0, free - promised))
     return found

@@ -72,8 +72,12 @@ def _granted(pools: Mapping[int, HugepagePool], limits: Limits) -> dict[int, Hug
     """Free pages are those that the cgroup lets this process take."""
     found = {}
     for size, pool in pools.items():
-        granted = limits.hugepage_bytes.get(size, size * pool.free) // size
-        found[size] = replace(pool, free=min(pool.free, granted))
+        limit = limits.hugepage_bytes.get(size)
+        if limit is None:
+            found[size] = pool
+        else:
+            granted = limit // size
+            found[size] = replace(pool, free=min(pool.free, granted), granted=granted)
     return found
 
 

@@ -39,10 +39,12 @@ class Gpu:
 
 @dataclass(frozen=True)
 class HugepagePool:
-    """Reserved pages of one size."""
+    """Reserved pages of one size. `free` are those that this process may take: nobody has asked
+    for them yet, and the cgroup grants them."""
 
     total: int
     free: int
+    granted: int | None = None  # by the cgroup, reserved or not; None: it sets no limit
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import platform
 from dataclasses import dataclass
 
+from kvtier_engine.placement import Policy, set_memory_policy
 from kvtier_ops.errors import HostError
 from kvtier_ops.host import Host
 from kvtier_ops.plan import Plan
-
-_SET_MEMPOLICY = {"x86_64": 238, "aarch64": 237}  # number of the system call
-_MPOL_BIND = 2  # <linux/mempolicy.h>
-_WORD_BITS = 64
 
 
 @dataclass(frozen=True)
@@ -49,6 +44,11 @@ def binding_of(plan: Plan) -> Binding:
     return Binding(_cpus(plan.host, section.cpu_nodes), section.memory_nodes)
 
 
+def describe_ranks(plan: Plan) -> list[str]:
+    """A line for each rank that has a place of its own."""
+    return [f"rank {rank}: {each.describe()}" for rank, each in enumerate(plan.placements)]
+
+
 def _cpus(host: Host, nodes: tuple[int, ...]) -> tuple[int, ...]:
     """Of these nodes, those that this process may use. Raises HostError if it may use none."""
     allowed = os.sched_getaffinity(0)
@@ -62,21 +62,11 @@ def _cpus(host: Host, nodes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _bind_memory(nodes: tuple[int, ...]) -> None:
-    number = _SET_MEMPOLICY.get(platform.machine())
-    if number is None:
+    try:
+        set_memory_policy(Policy.BIND, nodes)
+    except OSError as error:
         raise HostError(
-            f"kvtier cannot bind memory on {platform.machine()}",
-            "set `host.memory_nodes: all`, and start kvtier with numactl",
-        )
-    words = max(nodes) // _WORD_BITS + 1
-    mask = (ctypes.c_uint64 * words)()
-    for node in nodes:
-        mask[node // _WORD_BITS] |= 1 << node % _WORD_BITS
-    libc = ctypes.CDLL(None, use_errno=True)
-    # The kernel takes one bit less than it is told.
-    if libc.syscall(number, _MPOL_BIND, mask, ctypes.c_ulong(words * _WORD_BITS + 1)) != 0:
-        reason = os.strerror(ctypes.get_errno())
-        raise HostError(
-            f"cannot take memory from NUMA nodes {', '.join(map(str, nodes))} alone: {reason}",
+            f"cannot take memory from NUMA nodes {', '.join(map(str, nodes))} alone: "
+            f"{error.strerror}",
             "set `host.memory_nodes: all`; in a container, allow set_mempolicy (CAP_SYS_NICE)",
-        )
+        ) from error

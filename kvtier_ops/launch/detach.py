@@ -15,6 +15,7 @@ import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -115,7 +116,7 @@ def _child(wish: Wish, write_fd: int) -> None:
 
 def _absolute(wish: Wish) -> Wish:
     """The profile is read again from another folder."""
-    return Wish(Path(os.path.abspath(wish.path)), wish.overrides, wish.forced, detached=True)
+    return replace(wish, path=Path(os.path.abspath(wish.path)), detached=True)
 
 
 def _redirect(profile: Path) -> None:

@@ -10,7 +10,8 @@ from kvtier_ops.doctor import report
 from kvtier_ops.errors import ChecksFailed, ExitCode, Problem
 from kvtier_ops.instance import instance_name, run_dir_of
 from kvtier_ops.launch import engine_process
-from kvtier_ops.launch.binding import binding_of
+from kvtier_ops.launch.binding import binding_of, describe_ranks
+from kvtier_ops.launch.host_tuning import mended_by, planned_changes
 from kvtier_ops.launch.preflight import Preflight, preflight
 from kvtier_ops.launch.record import Collision, refuse_collisions
 from kvtier_ops.launch.served import Served
@@ -21,15 +22,29 @@ from kvtier_ops.prepare import Prepared
 from kvtier_ops.profile.load import ProfileFile
 from kvtier_ops.profile.secrets import masked_environment
 from kvtier_ops.terminal import Terminal
+from kvtier_ops.tune.limits import raise_limits
+from kvtier_ops.tune.report import render_changes, render_limits
 
 
-def show(file: ProfileFile, prepared: Prepared, forced: tuple[str, ...], terminal: Terminal) -> int:
+def show(
+    file: ProfileFile,
+    prepared: Prepared,
+    forced: tuple[str, ...],
+    terminal: Terminal,
+    *,
+    tune: bool,
+) -> int:
     """Raises ChecksFailed, after all has been shown, for what would stop the launch."""
     plan, width = prepared.plan, terminal.out.width
     terminal.data(f"plan\n\n{render_plan(plan, width)}")
-    found = preflight(file, prepared, forced)
+    changes = planned_changes(plan) if tune else ()
+    found = preflight(file, prepared, forced, mended_by(changes))
     terminal.data(f"\npreflight\n\n{report.render(found.findings, width)}")
-    for note in found.notes():
+    limits = raise_limits(locks_memory=plan.device == "cuda", dry_run=True) if tune else ()
+    tuning = [*render_changes(changes, width), *render_limits(limits)]
+    if tuning:
+        terminal.data("\n".join(["\ntuning, put back at the end\n", *tuning]))
+    for note in found.notes(file.path):
         if note.startswith("warning: forced"):
             terminal.note(note)
     collisions = _collisions(plan, file)
@@ -41,7 +56,7 @@ def show(file: ProfileFile, prepared: Prepared, forced: tuple[str, ...], termina
 
 def _show_start(served: Served, terminal: Terminal) -> None:
     plan, run_dir = served.plan, run_dir_of(served.file.path)
-    binding = binding_of(plan).describe()
+    binding = [*binding_of(plan).describe(), *describe_ranks(plan)]
     environment = masked_environment(plan.profile.engine.environment)
     config = served.config(run_dir).model_dump_json(indent=2)
     command = _shown(engine_process.engine_command(run_dir / "config.json"))

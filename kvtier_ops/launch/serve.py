@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kvtier_ops.errors import KvtierError
@@ -15,6 +15,12 @@ from kvtier_ops.launch.control_socket import ControlSocket
 from kvtier_ops.launch.dry_run import show
 from kvtier_ops.launch.engine_log import EngineLog
 from kvtier_ops.launch.engine_process import url_of
+from kvtier_ops.launch.host_tuning import (
+    clean_up_after_killed,
+    host_tuned,
+    mended_by,
+    planned_changes,
+)
 from kvtier_ops.launch.keeper import Keeper, Means
 from kvtier_ops.launch.orders import Orders
 from kvtier_ops.launch.preflight import check_forced, preflight
@@ -43,6 +49,7 @@ class Wish:
     forced: tuple[str, ...] = ()
     dry_run: bool = False
     detached: bool = False
+    tune: bool = True
 
 
 def launch(wish: Wish, terminal: Terminal, on_ready: Callable[[], None] = _nothing) -> int:
@@ -54,18 +61,21 @@ def launch(wish: Wish, terminal: Terminal, on_ready: Callable[[], None] = _nothi
     file = load_profile(wish.path, wish.overrides)
     try:
         if wish.dry_run:
-            return show(file, prepare(file), wish.forced, terminal)
+            return show(file, prepare(file), wish.forced, terminal, tune=wish.tune)
         run_dir = open_run_dir(wish.path)
         try:
             if run_dir.cleaned:
                 terminal.note(run_dir.cleaned)
+            can_tune = clean_up_after_killed(terminal)
+            wish = replace(wish, tune=wish.tune and can_tune)
             record = new_record(run_dir, file, wish.overrides, detached=wish.detached)
             _pull_if_missing(file, terminal)
             prepared = prepare(file)
             record.claim(prepared.plan)
-            _check(file, prepared, wish.forced, terminal)
-            with host_prepared(file, prepared, terminal):
-                served = Served(file, prepared, wish.overrides)
+            _check(file, prepared, wish, terminal)
+            tuning = host_tuned(file, prepared, terminal) if wish.tune else nullcontext(prepared)
+            with tuning as tuned:
+                served = Served(file, tuned, wish.overrides)
                 return _serve(served, wish, (run_dir, record, terminal), on_ready)
         finally:
             run_dir.close()
@@ -82,21 +92,14 @@ def _pull_if_missing(file: ProfileFile, terminal: Terminal) -> None:
             pull(model, progress.update)
 
 
-def _check(
-    file: ProfileFile, prepared: Prepared, forced: tuple[str, ...], terminal: Terminal
-) -> None:
-    """Raises ChecksFailed with every check of the doctor that fails for this profile."""
-    found = preflight(file, prepared, forced)
+def _check(file: ProfileFile, prepared: Prepared, wish: Wish, terminal: Terminal) -> None:
+    """Raises ChecksFailed with every check of the doctor that fails for this profile, and that
+    tuning does not mend."""
+    mended = mended_by(planned_changes(prepared.plan)) if wish.tune else ()
+    found = preflight(file, prepared, wish.forced, mended)
     found.refuse()
-    for note in found.notes():
+    for note in found.notes(file.path):
         terminal.note(note)
-
-
-@contextmanager
-def host_prepared(file: ProfileFile, prepared: Prepared, terminal: Terminal) -> Iterator[None]:
-    """The step between preflight and start: what is changed on the host for this profile is
-    changed before the `yield`, and put back after it, however the launch ends."""
-    yield
 
 
 def _serve(

@@ -59,6 +59,29 @@ def shards(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
+def weights_against_index(folder: Path) -> tuple[str, int]:
+    """What does not agree, in words, or nothing; and how many files were looked at.
+
+    Raises ModelError for what `measure_weights` would.
+    """
+    files = shards(folder)
+    index, wanted = folder / _INDEX, dict[str, set[str]]()
+    if index.exists():
+        for tensor, name in json.loads(index.read_bytes())["weight_map"].items():
+            wanted.setdefault(name, set()).add(tensor)
+    for path in files:
+        header, begin = _header(path)
+        header.pop("__metadata__", None)
+        lost = sorted(wanted.get(path.name, set()) - set(header))
+        if lost:
+            more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+            return f"`{path.name}` has no tensor `{lost[0]:.60}`{more}", len(files)
+        end = begin + max((_whole(each["data_offsets"][1]) for each in header.values()), default=0)
+        if path.stat().st_size > end:
+            return f"`{path.name}` is {path.stat().st_size - end:,} bytes too long", len(files)
+    return "", len(files)
+
+
 def _index(path: Path) -> list[str]:
     try:
         names = sorted(set(json.loads(path.read_bytes())["weight_map"].values()))

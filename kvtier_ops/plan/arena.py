@@ -118,7 +118,11 @@ def _hugepages(
     if not load.nodes:
         pool = room.pool(size)
         node = room.nodes[0] if len(room.nodes) == 1 else None
-        return (HugepageNeed(node, size, taken // size, pool.total, pool.free, room.nodes),)
+        return (
+            HugepageNeed(
+                node, size, taken // size, pool.total, pool.free, room.nodes, pool.granted
+            ),
+        )
     rest = taken - sum(load.bytes_by_node.values())  # the table, on the first part's node
     needs = []
     for node, size_there in sorted(load.bytes_by_node.items()):
@@ -126,7 +130,7 @@ def _hugepages(
         found = next((each for each in question.host.numa_nodes if each.id == node), None)
         pool = found.pool(size) if found else HugepagePool(0, 0)
         pages = (size_there + extra) // size
-        needs.append(HugepageNeed(node, size, pages, pool.total, pool.free))
+        needs.append(HugepageNeed(node, size, pages, pool.total, pool.free, granted=pool.granted))
     return tuple(needs)
 
 

@@ -14,6 +14,7 @@ from kvtier_ops.plan.cpus import plan_threads
 from kvtier_ops.plan.disk import plan_disk
 from kvtier_ops.plan.measured import Measured
 from kvtier_ops.plan.memory import plan_memory
+from kvtier_ops.plan.placement import plan_placements
 from kvtier_ops.plan.places import check_nodes
 from kvtier_ops.plan.question import Question, round_up
 from kvtier_ops.plan.ranks import plan_ranks
@@ -68,6 +69,7 @@ def make_plan(
         l2=cache.l2,
         l3=l3,
         numa_nodes=cache.arena.nodes,
+        placements=plan_placements(question),
         arena_parts=question.arena_parts,
         hugepages=cache.arena.hugepages,
         disks=disks,

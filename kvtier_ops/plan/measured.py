@@ -53,12 +53,17 @@ def disks_file() -> Path:
 def read_measured(state_dir: Path) -> Measured:
     """Nothing measured where there is no such file, or where it is damaged: it is a cache."""
     said = read_object(state_dir / RATES_FILE)
-    disks = {name: _disk(entry) for name, entry in read_object(disks_file()).items()}
     return Measured(
         prefill=_rate(said.get("prefill"), "tokens_per_s"),
         l3_read=_rate(said.get("l3_read"), "bytes_per_s"),
-        disks={name: disk for name, disk in disks.items() if disk is not None},
+        disks=read_disks(),
     )
+
+
+def read_disks() -> dict[str, MeasuredDisk]:
+    """What `kvtier bench disk` has kept, by `FileSystem.key`."""
+    disks = {name: _disk(entry) for name, entry in read_object(disks_file()).items()}
+    return {name: disk for name, disk in disks.items() if disk is not None}
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -53,7 +53,8 @@ def _pools(nodes: tuple[NumaNode, ...]) -> dict[int, HugepagePool]:
     for node in nodes:
         for size, pool in node.hugepages.items():
             before = pools.get(size, HugepagePool(0, 0))
-            pools[size] = HugepagePool(before.total + pool.total, before.free + pool.free)
+            total, free = before.total + pool.total, before.free + pool.free
+            pools[size] = HugepagePool(total, free, pool.granted)  # the grant is of all nodes
     return pools
 
 

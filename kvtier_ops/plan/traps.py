@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from kvtier_ops.host import DriveKind
 from kvtier_ops.plan.places import HUGETLB_BYTES
-from kvtier_ops.plan.types import Plan, Warning_
+from kvtier_ops.plan.types import HugepageNeed, Plan, Warning_
 from kvtier_ops.units import UNITS, Size, format_bytes, format_decimal
 
 _GB, _GIB = UNITS["GB"], UNITS["GiB"]
@@ -27,13 +27,14 @@ def _hugepages(plan: Plan) -> Iterator[Warning_]:
         if need.missing:
             size = _HUGEPAGE_NAMES[need.page_bytes]
             where = f" on NUMA node {need.node}" if need.node is not None else ""
-            file = _reserved_file(need.page_bytes, need.node)
+            grant = f", and this cgroup may take {need.granted:,}" if need.is_forbidden else ""
             yield Warning_(
                 "KVT-P011",
                 f"L2 of {format_bytes(plan.l2.bytes)} takes {need.pages:,} hugepages of {size}"
                 f"{where}; {need.reserved:,} are reserved "
-                f"({format_bytes(need.reserved * need.page_bytes)}), {need.free:,} of them free",
-                f"`echo {need.to_reserve} | sudo tee {file}`, or `tiers.l2.hugepages: transparent`",
+                f"({format_bytes(need.reserved * need.page_bytes)}), {need.free:,} of them free"
+                f"{grant}",
+                f"{_reserve(need)}, or set `tiers.l2.hugepages: transparent`",
                 "tiers.l2.hugepages",
                 forbids_launch=True,
             )
@@ -48,6 +49,18 @@ def _hugepages(plan: Plan) -> Iterator[Warning_]:
                 _use_them(page_bytes, plan.profile.tiers.l2.hugepages),
                 "tiers.l2.hugepages",
             )
+
+
+def _reserve(need: HugepageNeed) -> str:
+    if need.is_forbidden:
+        size = need.page_bytes >> 20
+        amount = format_bytes(need.pages * need.page_bytes)
+        return (
+            f"raise the limit from outside: `hugetlb.{size}MB.max` of the cgroup, or in Kubernetes "
+            f"`hugepages-{size}Mi` of {amount} among the resource limits"
+        )
+    file = _reserved_file(need.page_bytes, need.node)
+    return f"`sudo kvtier tune PROFILE` or `echo {need.to_reserve} | sudo tee {file}`"
 
 
 def _use_them(page_bytes: int, hugepages: str) -> str:

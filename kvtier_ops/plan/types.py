@@ -22,6 +22,7 @@ from kvtier_engine.config import (
 )
 from kvtier_ops.host import FileSystem, Host
 from kvtier_ops.model.facts import ModelFacts
+from kvtier_ops.plan.placement import Placement
 from kvtier_ops.plan.ranks import Ranks
 from kvtier_ops.profile.schema import Profile
 
@@ -81,6 +82,12 @@ class HugepageNeed:
     reserved: int  # there are, in use or not
     free: int
     among: tuple[int, ...] = ()  # nodes that it may lie on, where it is on no certain one
+    granted: int | None = None  # by the cgroup, over all nodes; None: it sets no limit
+
+    @property
+    def is_forbidden(self) -> bool:
+        """However many are reserved, the cgroup does not let this process have them."""
+        return self.granted is not None and self.granted < self.pages
 
     @property
     def missing(self) -> int:
@@ -211,6 +218,7 @@ class Plan:
     l2: TierPlan
     l3: TierPlan
     numa_nodes: tuple[int, ...]  # of each rank's part of L2; none: any
+    placements: tuple[Placement, ...]  # by rank; none: anywhere
     arena_parts: int  # of each slot of L2
     hugepages: tuple[HugepageNeed, ...]
     disks: tuple[DiskPlan, ...]
@@ -255,7 +263,9 @@ class Plan:
             device="cuda" if self.device == "cuda" else "cpu",
             attention=profile.engine.attention,
             parallel=ParallelConfig(
-                tensor_parallel=profile.engine.tensor_parallel, threads_per_rank=self.threads
+                tensor_parallel=profile.engine.tensor_parallel,
+                threads_per_rank=self.threads,
+                placements=tuple(placement.config() for placement in self.placements),
             ),
             server=self._server(),
             log_level=profile.server.log_level,

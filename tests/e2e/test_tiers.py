@@ -3,6 +3,7 @@ say that it came from there."""
 
 from __future__ import annotations
 
+import os
 import random
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -146,6 +147,21 @@ def test_kill_9_loses_nothing_that_l2_held_and_the_next_stop_saves_it(
         assert ask(engine, 2) == (cold, {"l1": 0, "l2": 0, "l3": REUSABLE})
 
 
+CPUS = sorted(os.sched_getaffinity(0))
+PLACES = [
+    {"cpus": [CPUS[0]], "memory_nodes": [0], "interleave": False},
+    {"cpus": [CPUS[-1]], "memory_nodes": [0], "interleave": True},
+    {"cpus": [CPUS[0]], "memory_nodes": [0], "interleave": False},
+]
+
+
+def where(pid: int) -> tuple[list[int], str]:
+    """CPUs and memory policy of a process, as the kernel has them."""
+    maps = Path(f"/proc/{pid}/numa_maps").read_text()
+    heap = next(line for line in maps.splitlines() if line.endswith("heap") or " heap " in line)
+    return sorted(os.sched_getaffinity(pid)), heap.split()[1]
+
+
 def test_other_ranks_serve_from_the_cache_that_one_rank_filled(quickstart_model, run_dir, tmp_path):
     config = small_tiers(quickstart_model, run_dir, tmp_path / "l3")
     with running_engine(config) as engine:
@@ -154,10 +170,14 @@ def test_other_ranks_serve_from_the_cache_that_one_rank_filled(quickstart_model,
         quickstart_model,
         run_dir / "tp3",
         tmp_path / "l3",
-        parallel={"tensor_parallel": 3, "threads_per_rank": 1},
+        parallel={"tensor_parallel": 3, "threads_per_rank": 1, "placements": PLACES},
     )
     with running_engine(three) as engine:
         assert ask(engine, 4) == (cold, {"l1": 0, "l2": 0, "l3": REUSABLE})
+        assert [where(pid) for pid in engine.ranks()] == [
+            ([place["cpus"][0]], "interleave:0" if place["interleave"] else "prefer:0")
+            for place in PLACES
+        ]
         warm, _ = ask(engine, 5)  # filled by three ranks
     with running_engine(config) as engine:
         assert ask(engine, 5) == (warm, {"l1": 0, "l2": 0, "l3": REUSABLE})

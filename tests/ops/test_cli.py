@@ -108,7 +108,7 @@ def test_profile_commands(home: Path, capfd: pytest.CaptureFixture[str]) -> None
 
 def test_doctor_as_json(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code = cli.run(["doctor", str(write_profile(home)), "--json"])
-    findings = json.loads(capfd.readouterr().out)
+    findings = json.loads(capfd.readouterr().out)["findings"]
     failed = [finding["severity"] for finding in findings if not finding["ok"]]
     assert code == (3 if "failure" in failed else 4 if failed else 0)
 
@@ -136,8 +136,9 @@ def test_version(home: Path) -> None:
     assert run("--version").stdout.startswith("kvtier ")
 
 
-def test_profile_reference_is_not_stale() -> None:
-    script = ROOT / "scripts/gen_profile_reference.py"
+@pytest.mark.parametrize("name", ["profile", "doctor"])
+def test_reference_is_not_stale(name: str) -> None:
+    script = ROOT / f"scripts/gen_{name}_reference.py"
     done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -228,7 +229,7 @@ def test_errors_render_place_what_and_hint() -> None:
 
 
 def test_the_manual_names_every_check_and_warning() -> None:
-    manual = "".join((ROOT / "docs" / name).read_text() for name in ("operating.md", "planning.md"))
+    manual = "".join((ROOT / "docs" / name).read_text() for name in ("doctor.md", "planning.md"))
     source = "".join(path.read_text() for path in (ROOT / "kvtier_ops").rglob("*.py"))
     ids = set(re.findall(r"KVT-[DP]\d{3}", source))
     assert ids

@@ -129,11 +129,24 @@ def test_hugepages_that_the_cgroup_does_not_grant_are_not_free(
     home: Path, cgroup: str, limit: str, used: str
 ) -> None:
     files = {**pool_files(20, 12), "proc/self/cgroup": cgroup}
-    cases = {"max\n": 12, f"{20 << 20}\n": 7, "0\n": 0, f"{1 << 62}\n": 12, "x\n": 12}
-    for text, free in cases.items():
+    no_limit = HugepagePool(20, 12)
+    cases = {
+        "max\n": no_limit,
+        f"{20 << 20}\n": HugepagePool(20, 7, granted=7),
+        "0\n": HugepagePool(20, 0, granted=0),
+        f"{1 << 62}\n": no_limit,
+        f"{60 << 20}\n": HugepagePool(20, 12, granted=27),
+        "x\n": no_limit,
+    }
+    for text, pool in cases.items():
         host = probe(captured(home, {**files, limit: text, used: f"{6 << 20}\n"}))
-        assert host.hugepages == {2 << 20: HugepagePool(20, free)}
+        assert host.hugepages == {2 << 20: pool}, text
         assert host.numa_nodes[0].hugepages == host.hugepages
+
+
+def test_hugepages_that_a_mapping_was_promised_are_not_free(home: Path) -> None:
+    files = {**pool_files(20, 12), f"sys/kernel/mm/{POOL}/resv_hugepages": "5\n"}
+    assert probe(captured(home, files)).hugepages == {2 << 20: HugepagePool(20, 7)}
 
 
 def test_nodes_with_everything_that_the_kernel_tells(home: Path) -> None:

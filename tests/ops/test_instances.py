@@ -290,8 +290,9 @@ def test_a_failing_check_can_be_forced(home: Path) -> None:
 @pytest.mark.parametrize(
     ("id", "code", "why"),
     [
-        ("KVT-D999", 2, "`KVT-D999` is no check that could stop a launch"),
+        ("KVT-D999", 2, "`KVT-D999` is no check"),
         ("KVT-P104", 3, "KVT-P104 cannot be forced: the engine has no way to do it"),
+        ("KVT-P013", 3, "KVT-P013 cannot be forced: without a plan that fits"),
         ("KVT-P201", 3, "KVT-P201 cannot be forced: without a plan that fits"),
     ],
 )

@@ -256,7 +256,7 @@ def test_what_the_engine_cannot_do_is_not_launched(home: Path) -> None:
 def test_a_dry_run_shows_all_and_says_what_stops_a_launch(home: Path) -> None:
     """More hugepages than any host of these tests has."""
     huge = ("--set", "tiers.l2.hugepages=1GiB", "--set", "tiers.l2.size=3GiB")
-    launched = start(home, write_profile(home), {}, *huge, "--dry-run")
+    launched = start(home, write_profile(home), {}, *huge, "--dry-run", "--no-tune")
     assert launched.end() == 3
     assert "--parent-pid $$" in launched.out.read_text()
     assert "KVT-P011" in launched.err.read_text()

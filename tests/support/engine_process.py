@@ -108,6 +108,17 @@ class EngineProcess:
         self.process.wait()
         wait_for(lambda: not any(map(_is_alive, children)), "the core to go with the server")
 
+    def ranks(self) -> list[int]:
+        """Their processes, rank 0, the core's, first."""
+        found = {}
+        for pid in _descendants(self.process.pid):
+            words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            if "kvtier_engine.core.rank" in words:
+                found[int(words[words.index("--rank") + 1])] = pid
+            elif "kvtier_engine.core" in words:
+                found[0] = pid
+        return [found[rank] for rank in sorted(found)]
+
     def stop(self) -> int:
         """SIGTERM, as the launcher sends it; the exit status."""
         self.process.send_signal(signal.SIGTERM)

@@ -44,6 +44,7 @@ from kvtier_engine.model.errors import ModelError
 from kvtier_engine.model.fingerprint import model_fingerprint
 from kvtier_engine.model.gguf import convert, model_folder
 from kvtier_engine.model.spec import read_spec
+from kvtier_engine.placement import keep_to_cpus, placement_of, take_memory
 from kvtier_engine.process import die_with_parent
 from kvtier_store import Arena
 
@@ -72,6 +73,7 @@ class Start:
         ranks = RankSet(context, config.run_dir, config.parallel.tensor_parallel)
         arena, fd, slots = (memory.arena, memory.fd, memory.slots_in_use) if memory else (None,) * 3
         ranks.start(self._config_file, fd, slots)
+        keep_to_cpus(placement_of(config, 0))  # after the start: the others have CPUs of their own
         ranks.ready(load_runner(config, 0, arena, slots, self._loading(arena)))
         opener = DiskOpener(config, space)
         manager = self._open_cache(memory, opener)
@@ -155,6 +157,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server says when to stop
     config = load_config(args.config)
     set_up_logging(config.log_level, "core", config.log_format)
+    take_memory(placement_of(config, 0))  # before the arena, whose first touch decides
     context = zmq.Context()
     connection = Connection(context, args.socket)
     try:

@@ -14,6 +14,7 @@ from kvtier_engine.config import load_config
 from kvtier_engine.core.loading import load_runner
 from kvtier_engine.core.rank_set import LOADED, RankReport, reports_address, steps_address
 from kvtier_engine.log import set_up_logging
+from kvtier_engine.placement import keep_to_cpus, placement_of, take_memory
 from kvtier_engine.process import die_with_parent
 from kvtier_engine.runner.step import Step
 from kvtier_engine.runner.worker import serve_steps
@@ -32,6 +33,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the core says when to end
     config = load_config(args.config)
     set_up_logging(config.log_level, f"rank-{args.rank}", config.log_format)
+    placement = placement_of(config, args.rank)
+    take_memory(placement)
+    keep_to_cpus(placement)
     context = zmq.Context()
     steps = context.socket(zmq.PULL)
     steps.connect(steps_address(config.run_dir, args.rank))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from kvtier_ops.profile.fields import AmountField, NodesField
@@ -29,4 +31,11 @@ class HostSection(Section):
         description="NUMA nodes on whose CPUs alone kvtier runs, as `numactl --cpunodebind` would "
         "have it; `all`: no limit.",
         examples=[[0]],
+    )
+    bind_ranks: Literal["auto", "none"] = Field(
+        default="auto",
+        description="`auto`: on a host with several NUMA nodes, each rank keeps to the CPUs and "
+        "takes the memory of the node next to its GPU; without GPUs the ranks share the nodes, "
+        "and a rank that spans several takes their memory in turn. `none`: the system decides.",
+        examples=["none"],
     )

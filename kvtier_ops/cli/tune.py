@@ -1,0 +1,163 @@
+"""`kvtier tune`. What only it needs is imported when it runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kvtier_ops.cli.files import check_target, write_whole
+from kvtier_ops.cli.options import Overrides
+from kvtier_ops.errors import BadInput, ExitCode
+from kvtier_ops.prepare import prepare_at
+from kvtier_ops.profile.load import load_profile
+from kvtier_ops.terminal import Terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kvtier_ops.plan import Plan
+    from kvtier_ops.tune.change import Change
+
+_SCRIPT_MODE = 0o755
+
+
+def tune(
+    profile: Annotated[
+        Path | None, typer.Argument(metavar="PROFILE", help="The profile, a YAML file.")
+    ] = None,
+    overrides: Overrides = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print every change as old -> new; make none.")
+    ] = False,
+    script: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a shell script to review, and make no change."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the script.")] = False,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Put back what earlier runs have changed.")
+    ] = False,
+) -> int:
+    """Make this host what a profile needs, until `--undo` or a reboot.
+
+    `launch` does the same for itself, and puts it back when it ends. Exit code 0: done, 3:
+    something that the profile needs could not be done, 4: something that only helps.
+    """
+    terminal = Terminal()
+    if undo:
+        if profile is not None or overrides or script is not None:
+            raise BadInput("`--undo` takes no profile: it goes by the journal", place="--undo")
+        return _undo(terminal, dry_run)
+    if profile is None:
+        raise BadInput("missing argument `PROFILE`", "`kvtier tune --help` says more")
+    file = load_profile(profile, overrides or [])
+    if script is not None:
+        check_target(script, force=force)
+    plan = prepare_at(file).plan
+    if script is not None:
+        return _script(plan, script, terminal)
+    if dry_run:
+        return _show(plan, terminal)
+    return _apply(plan, terminal)
+
+
+def _changes(plan: Plan) -> Sequence[Change]:
+    from kvtier_ops.tune.find import find_changes
+    from kvtier_ops.tune.journal import read_journal
+
+    return find_changes(plan, read_journal())
+
+
+def _show(plan: Plan, terminal: Terminal) -> int:
+    from kvtier_ops.tune.limits import raise_limits
+    from kvtier_ops.tune.report import render_changes, render_limits
+    from kvtier_ops.tune.rights import kvtier_as_root, obstacle
+
+    changes, again = _changes(plan), kvtier_as_root(sys.argv[1:])
+    lines = render_changes(changes, terminal.out.width) or ["nothing to change on this host"]
+    limits = [
+        f"  {line}"
+        for line in render_limits(raise_limits(locks_memory=plan.device == "cuda", dry_run=True))
+    ]
+    if limits:
+        lines += ["", "for the engine's own processes, by `kvtier launch`:", *limits]
+    terminal.data("\n".join(lines))
+    blocked = [found for change in changes if (found := obstacle(change, Path("/"), again))]
+    for found in dict.fromkeys(blocked):
+        terminal.note(f"warning: {found.what}\nhint: {found.hint}")
+    return ExitCode.OK
+
+
+def _script(plan: Plan, path: Path, terminal: Terminal) -> int:
+    import shlex
+    from importlib.metadata import version
+
+    from kvtier_ops.tune.script import render_script
+
+    changes = _changes(plan)
+    command = shlex.join(["kvtier", *sys.argv[1:]])
+    write_whole(path, render_script(changes, f"Made by kvtier {version('kvtier')}: {command}"))
+    path.chmod(_SCRIPT_MODE)
+    terminal.note(
+        f"{len(changes)} changes in {path}: read it, then `sudo sh {shlex.quote(str(path))}`"
+    )
+    return ExitCode.OK
+
+
+def _apply(plan: Plan, terminal: Terminal) -> int:
+    from kvtier_ops.tune.apply import Tuner
+    from kvtier_ops.tune.find import find_changes
+    from kvtier_ops.tune.journal import open_journal
+    from kvtier_ops.tune.owner import OPERATOR
+    from kvtier_ops.tune.report import render_results
+    from kvtier_ops.tune.rights import kvtier_as_root
+    from kvtier_ops.tune.undo import put_back_stale
+
+    with open_journal(
+        on_wait=lambda: terminal.note("waiting for another kvtier that tunes")
+    ) as journal:
+        _say_forgotten(journal.forgotten, terminal)
+        for done in put_back_stale(journal, Path("/")):
+            terminal.note(f"put back what a killed launcher changed: {done.line}")
+        with terminal.progress() as progress:
+            tuner = Tuner(journal, OPERATOR, kvtier_as_root(sys.argv[1:]), progress=progress.update)
+            results = tuner.apply(find_changes(plan, journal))
+    shown = render_results(results, terminal.out.width) or ["nothing to change on this host"]
+    terminal.data("\n".join(shown))
+    if any(result.ok for result in results):
+        terminal.note("until a reboot, or `kvtier tune --undo`")
+    if any(not result.ok and result.change.is_needed for result in results):
+        return ExitCode.REFUSED
+    return ExitCode.OK if all(result.ok for result in results) else ExitCode.WARNINGS
+
+
+def _undo(terminal: Terminal, dry_run: bool) -> int:
+    from kvtier_ops.tune.journal import open_journal, read_journal
+    from kvtier_ops.tune.undo import put_back
+
+    if dry_run:
+        for entry in reversed(read_journal().entries):
+            values = f"{entry.got or entry.new} -> {entry.old}"
+            terminal.data(f"{entry.setting.path}: {values}  ({entry.owner.name})")
+        return ExitCode.OK
+    with open_journal(
+        on_wait=lambda: terminal.note("waiting for another kvtier that tunes")
+    ) as journal:
+        _say_forgotten(journal.forgotten, terminal)
+        journal.save()
+        done = put_back(journal, lambda entry: not entry.owner.is_alive, Path("/"))
+        kept = list(
+            dict.fromkeys(entry.owner.name for entry in journal.entries if entry.owner.is_alive)
+        )
+    terminal.data("\n".join(each.line for each in done) or "nothing to put back")
+    for name in kept:
+        terminal.note(f"{name} is running and keeps its changes until it stops")
+    return ExitCode.REFUSED if any(each.error for each in done) else ExitCode.OK
+
+
+def _say_forgotten(count: int, terminal: Terminal) -> None:
+    if count:
+        terminal.note(f"this host was rebooted since: {count} changes are gone with that")

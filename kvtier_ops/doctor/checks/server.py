@@ -1,0 +1,77 @@
+"""Checks of the address to listen on, and of the keys."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+from kvtier_ops.doctor.check import Check, Context, Needs, Outcome, Severity
+
+
+def port_free(context: Context) -> Iterator[Outcome]:
+    """Binds the address for a moment, as the server will."""
+    if context.profile is None:
+        return
+    host, port = context.profile.server.host, context.profile.server.port
+    fix = (
+        f"`ss -ltnp 'sport = :{port}'` shows who uses it; stop that, or set another `server.port`"
+        " (0: any free one)"
+    )
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            error = ""
+    except OSError as problem:
+        error = (problem.strerror or str(problem)).lower()
+    yield Outcome(not error, "can be listened on", error or "free", fix, f"{host}:{port}")
+
+
+def secrets(context: Context) -> Iterator[Outcome]:
+    """Reads every key, as the server will; says nothing of what it reads."""
+    if context.profile is None:
+        return
+    server = context.profile.server
+    sources = [(f"`server.api_keys` {key.name}", key.source) for key in server.api_keys]
+    sources.append(("`server.admin_key`", server.admin_key.source))
+    for subject, source in sources:
+        if source is None:
+            continue
+        try:
+            source.read()
+            error = ""
+        except ValueError as problem:
+            error = str(problem)
+        fix = "set the variable or write the file, with one key and nothing else"
+        yield Outcome(not error, "can be read", error or "there", fix, subject)
+
+
+CHECKS = (
+    Check(
+        "KVT-D501",
+        "server",
+        "address",
+        Severity.FAILURE,
+        port_free,
+        needs=Needs.PROFILE,
+        passes="the address can be listened on",
+        why="The server listens on one address, and another process that has it is found out "
+        "only after the model has been loaded. The address is bound for a moment, as the server "
+        "would. The fix shows who has it; `server.port: 0` takes any that is free.",
+    ),
+    Check(
+        "KVT-D502",
+        "server",
+        "key",
+        Severity.FAILURE,
+        secrets,
+        needs=Needs.PROFILE,
+        passes="each key of `server.api_keys` and `server.admin_key` can be read",
+        why="Keys are in variables or files, never in the profile, so that a shell without them "
+        "starts a server that nobody can use: kvtier refuses that. Each is read, and nothing of "
+        "it is shown. The fix sets the variable, or writes the file.",
+    ),
+)

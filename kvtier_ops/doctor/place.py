@@ -1,0 +1,46 @@
+"""Where this runs: in a container, what may be changed is outside; elsewhere it is a command."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from kvtier_ops.doctor.check import Context
+from kvtier_ops.host.container import container_of
+from kvtier_ops.host.mounts import MountTable
+
+
+def in_container(root: Path) -> bool:
+    """By what runtimes leave, or as /sys is read-only."""
+    return bool(container_of(root)) or not may_write(root, "sys")
+
+
+def may_write(root: Path, name: str) -> bool:
+    """False for a file below a mount that is read-only, whoever asks; `name` has no first slash."""
+    mounts = MountTable(root)
+    options = mounts.options_at(Path("/") / name)
+    return "ro" not in options
+
+
+def profile_word(context: Context) -> str:
+    """The profile as one types it, or PROFILE."""
+    return shlex.quote(str(context.path)) if context.path else "PROFILE"
+
+
+def write_fix(context: Context, value: str, *files: str, tuned: bool = False) -> str:
+    """How to write `value` to files of /proc or /sys. `tuned`: `kvtier tune` does it as well."""
+    names = " ".join(files)
+    command = f"`echo {value} | sudo tee {names}`"
+    if not may_write(context.root, files[0].lstrip("/")):
+        return f"outside the container, on the host: {command}"
+    return f"`sudo kvtier tune {profile_word(context)}`, or {command}" if tuned else command
+
+
+def limit_fix(context: Context, *, ulimit: str, systemd: str, docker: str) -> str:
+    """How to raise a limit of processes."""
+    if in_container(context.root):
+        return (
+            f"outside, start the container with `{docker}` (Kubernetes: in the node's container "
+            f"runtime); without a container `{ulimit}`, or `{systemd}` in the systemd unit"
+        )
+    return f"`{ulimit}` in the shell that launches, or `{systemd}` in the systemd unit"

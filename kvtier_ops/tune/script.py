@@ -1,0 +1,82 @@
+"""The same changes as a shell script, to be read before it is run. It keeps no journal: `undo`
+as its argument puts back what it says that it found."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from kvtier_ops.text import printable
+from kvtier_ops.tune.change import Change, Kind
+
+_FUNCTIONS = """\
+now() { # FILE -> its value: the chosen word, or the number
+  sed -e 's/.*\\[\\(.*\\)\\].*/\\1/' "$1"
+}
+
+add() { # FILE PAGES: so many more, or fewer; the kernel may find less than that
+  wanted=$(($(now "$1") + $2))
+  echo "$wanted" >"$1"
+  if [ "$(now "$1")" -lt "$wanted" ]; then
+    echo "$1: only $(now "$1") of $wanted; memory may be in pieces:" >&2
+    echo "echo 1 >/proc/sys/vm/compact_memory, and again" >&2
+    exit 1
+  fi
+  echo "$1: $wanted"
+}
+
+put() { # FILE OLD NEW: unless it is neither, which somebody else has set
+  case $(now "$1") in
+  "$3") echo "$1: is $3 already" ;;
+  "$2") echo "$3" >"$1" && echo "$1: $2 -> $3" ;;
+  *) echo "$1: is $(now "$1"), not $2: left as it is" >&2 ;;
+  esac
+}
+"""
+
+
+def render_script(changes: Sequence[Change], made_by: str) -> str:
+    """For a POSIX shell. `made_by`: the command line and the version, for its first lines."""
+    return "\n".join(
+        [
+            "#!/bin/sh",
+            f"# {printable(made_by)}",
+            "# As root: `sh FILE` makes the changes, `sh FILE undo` puts them back.",
+            "set -eu",
+            "",
+            _FUNCTIONS,
+            "apply() {",
+            *_body(changes, undo=False),
+            "}",
+            "",
+            "undo() {",
+            *_body(changes[::-1], undo=True),
+            "}",
+            "",
+            'case "${1:-apply}" in',
+            "apply) apply ;;",
+            "undo) undo ;;",
+            '*) echo "usage: $0 [undo]" >&2 && exit 2 ;;',
+            "esac",
+            "",
+        ]
+    )
+
+
+def _body(changes: Sequence[Change], *, undo: bool) -> list[str]:
+    lines = []
+    for change in changes:
+        if not undo:
+            lines.append(
+                f"  # {change.mends}: {printable(change.why)} ({change.old} -> {change.new})"
+            )
+        lines.append(f"  {_call(change, undo)}")
+    return lines or ["  :"]
+
+
+def _call(change: Change, undo: bool) -> str:
+    path = shlex.quote(change.path)
+    if change.setting.kind is Kind.COUNT:
+        return f"add {path} {-change.added if undo else change.added}"
+    old, new = (change.new, change.old) if undo else (change.old, change.new)
+    return f"put {path} {shlex.quote(old)} {shlex.quote(new)}"

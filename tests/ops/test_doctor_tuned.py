@@ -1,0 +1,109 @@
+"""What the doctor says that `kvtier tune` mends, tune mends; and what killed launchers left."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from ops.builders import disk
+from ops.doctored import look, planned, put
+from ops.launched import start, write_profile
+from ops.tuned import THP, FakeKernel, number
+from support.engine_process import wait_for
+
+from kvtier_ops.doctor import Context
+from kvtier_ops.host import Drive, DriveKind
+from kvtier_ops.instances import all_instances
+from kvtier_ops.tune.find import find_changes
+from kvtier_ops.tune.journal import journal_path, read_journal
+from kvtier_ops.tune.owner import OPERATOR, Owner
+
+GONE = Owner("gone", 1, 1)  # init started at another tick
+L3 = Path("/cache")
+
+
+def mended(context: Context) -> dict[str, str]:
+    """Finding -> what tune would write for it."""
+    assert context.plan is not None
+    changes = find_changes(context.plan, read_journal(context.root), context.root)
+    return {change.mends: change.new for change in changes}
+
+
+@pytest.mark.parametrize("kib", [128, 1024])
+def test_readahead(home: Path, kib: int) -> None:
+    context = planned(home)
+    device = os.stat(home / "model").st_dev
+    name = f"sys/dev/block/{os.major(device)}:{os.minor(device)}"
+    put(home, f"{name}/queue/read_ahead_kb", f"{kib}\n")
+    put(home, f"sys/block/{os.major(device)}:{os.minor(device)}/queue/read_ahead_kb", f"{kib}\n")
+    found = look("KVT-D406", context)
+    assert found.ok == (kib >= 1024)
+    assert found.current == f"{kib:,} KiB"
+    assert mended(context) == ({} if found.ok else {"KVT-D406": "4096"})
+    if not found.ok:
+        assert "kvtier tune" in found.fix
+        assert "echo 4096 | sudo tee /sys/block/" in found.fix
+
+
+@pytest.mark.parametrize(
+    ("kind", "now"),
+    [
+        (DriveKind.NVME, "none"),
+        (DriveKind.NVME, "mq-deadline"),
+        (DriveKind.SSD, "bfq"),
+        (DriveKind.VIRTUAL, "none"),
+        (DriveKind.HDD, "none"),
+        (DriveKind.HDD, "bfq"),
+    ],
+)
+def test_the_same_scheduler_suits_both(home: Path, kind: DriveKind, now: str) -> None:
+    drive = disk(L3, drive_kind=kind, drives=(Drive("sdx", kind),))
+    context = planned(home, f"tiers.l3.directories=[{L3}]", directories={L3: drive})
+    words = " ".join(f"[{w}]" if w == now else w for w in ("none", "mq-deadline", "kyber", "bfq"))
+    for folder in ("sys/block", "sys/class/block"):
+        put(home, f"{folder}/sdx/queue/scheduler", words)
+    found = look("KVT-D311", context)
+    wanted = mended(context).get("KVT-D311")
+    assert found.ok == (wanted is None)
+    if wanted:
+        assert f"echo {wanted} | sudo tee /sys/block/sdx/queue/scheduler" in found.fix
+
+
+@pytest.mark.parametrize("word", ["never", "advise"])
+def test_the_same_l2_wants_transparent_hugepages(home: Path, word: str) -> None:
+    context = planned(home, "tiers.l2.size=9GiB", memory_available_bytes=32 << 30)
+    FakeKernel(context.root).choose(f"{THP}/shmem_enabled", word)
+    found = look("KVT-D203", context)
+    assert found.ok == (word == "advise")
+    assert mended(context) == ({} if found.ok else {"KVT-D203": "advise"})
+
+
+def test_changes_of_a_launcher_that_is_gone(home: Path) -> None:
+    context = planned(home)
+    kernel = FakeKernel(context.root)
+    kernel.put("/x", 1)
+    kernel.apply([number("/x", 1, 2)], OPERATOR)
+    assert look("KVT-D217", context).ok  # the operator's own stay until he undoes them
+    kernel.put("/y", 1)
+    kernel.apply([number("/y", 1, 2)], GONE)
+    found = look("KVT-D217", context)
+    assert not found.ok
+    assert "1 changes of this host, such as /y" in found.current
+    assert "sudo kvtier tune --undo" in found.fix
+    journal_path().write_text("{")
+    assert "cannot be read" in look("KVT-D217", context).current
+
+
+def test_a_launcher_that_was_killed(home: Path) -> None:
+    launched = start(home, write_profile(home), {})
+    launched.wait_ready()
+    assert look("KVT-D217", Context()).ok
+    launched.signal(signal.SIGKILL)
+    launched.end()
+    wait_for(lambda: not any(each.is_alive for each in all_instances()), "the launcher's end")
+    found = look("KVT-D217", Context())
+    assert not found.ok
+    assert "what was left by small-" in found.current
+    assert "`kvtier ps --clean`" in found.fix
