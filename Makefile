@@ -101,6 +101,10 @@ check-macos: $(VENV)/.python ## Compile the store for macOS (it is not run)
 test-long: build ## The long forms of the soak, fuzz and kill tests
 	$(BIN)/pytest -m slow --timeout 7200
 
+.PHONY: test-kill
+test-kill: build ## Kill launchers and engines 50 times (KVTIER_KILL_SEED=n for others)
+	$(BIN)/pytest tests/ops/test_kills.py -m slow --timeout 1800
+
 STRESS_SECONDS ?= 1800
 
 .PHONY: stress

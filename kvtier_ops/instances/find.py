@@ -40,9 +40,9 @@ def name_of(which: str, names: list[str]) -> str:
     if which in names:
         return which
     path = Path(which)
-    if os.path.isfile(path):
-        return instance_name(path)
     found = [name for name in names if which and name.startswith(which)]
+    if os.path.isfile(path) and (instance_name(path) in names or not found):
+        return instance_name(path)
     if len(found) == 1:
         return found[0]
     if found:

@@ -19,14 +19,16 @@ _END_S = 30.0  # for killed processes; the kernel gives their memory back meanwh
 
 
 def engine_processes(run_dir: Path) -> list[int]:
-    """Processes that were started with this folder's configuration, whoever is their parent."""
+    """Our user's processes that were started with this folder's configuration, whoever is their
+    parent."""
     option = b"\0--config\0" + os.fsencode(run_dir / CONFIG_FILE) + b"\0"
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal() or int(entry.name) == os.getpid():
             continue
         with contextlib.suppress(OSError):
-            if option in (entry / "cmdline").read_bytes():
+            is_ours = entry.stat().st_uid == os.geteuid()
+            if is_ours and option in (entry / "cmdline").read_bytes():
                 found.append(int(entry.name))
     return found
 

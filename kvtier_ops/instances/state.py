@@ -116,7 +116,7 @@ def read_state(run_dir: Path) -> State | None:
     try:
         said = json.loads((run_dir / STATE_FILE).read_bytes())
         return _state(said)
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 

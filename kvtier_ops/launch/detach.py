@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -61,6 +62,8 @@ def _show(said: Iterator[bytes], terminal: Terminal) -> bool:
     with ExitStack() as stack:
         progress: ProgressDisplay | None = None
         for line in said:
+            if not line.endswith(b"\n"):  # of a child that was killed
+                break
             match json.loads(line):
                 case {"note": str(text)}:
                     terminal.note(text)
@@ -135,15 +138,22 @@ class _Reporting(Terminal):
     def __init__(self, fd: int) -> None:
         super().__init__()
         self._fd = fd
+        self._lock = threading.Lock()  # warnings of the engine come from a thread of the log
 
     def say(self, line: dict[str, Any]) -> None:
-        if self._fd >= 0:
+        left = json.dumps(line).encode() + b"\n"
+        with self._lock:
             try:
-                os.write(self._fd, json.dumps(line).encode() + b"\n")
+                while left and self._fd >= 0:
+                    left = left[os.write(self._fd, left) :]
             except OSError:  # the parent was killed: serving goes on
-                self.end()
+                self._close()
 
     def end(self) -> None:
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)

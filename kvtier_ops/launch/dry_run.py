@@ -44,7 +44,7 @@ def show(
     tuning = [*render_changes(changes, width), *(each.describe() for each in limits)]
     if tuning:
         terminal.data("\n".join(["\ntuning, put back at the end\n", *tuning]))
-    for note in found.notes():
+    for note in found.notes(file.path):
         if note.startswith("warning: forced"):
             terminal.note(note)
     collisions = _collisions(plan, file)

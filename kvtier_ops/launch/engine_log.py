@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
@@ -90,7 +91,9 @@ class EngineLog:
             else:
                 self._write(line)
             if record is not None and record.level in _LOUD:
-                self._loud(f"{record.component}: {record.message}")
+                # A terminal that has hung up: the pipe is read on, or the engine would block.
+                with contextlib.suppress(OSError):
+                    self._loud(f"{record.component}: {record.message}")
 
     def _write(self, line: str) -> None:
         self._file.handle(logging.makeLogRecord({"msg": line}))

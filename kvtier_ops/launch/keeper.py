@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -66,7 +67,8 @@ class Keeper:
 
     def say(self, text: str) -> None:
         """To the terminal, to whoever gave an order, and to the log."""
-        self.means.terminal.note(text)
+        with contextlib.suppress(OSError):  # a terminal that has hung up
+            self.means.terminal.note(text)
         if self.overhear is not None:
             self.overhear(text)
         bare = text.removeprefix("warning: ")
@@ -108,9 +110,13 @@ class Keeper:
         self._busy = "the engine is starting"
         means.log.set_up(server.log_format, server.log_level)
         config = served.config(means.run_dir.path, self._arena_fd)
-        path = means.run_dir.write_config(config.model_dump_json(indent=2))
-        command = engine_process.engine_command(path)
-        engine = EngineProcess(command, self._arena_fd, environment)
+        try:
+            path = means.run_dir.write_config(config.model_dump_json(indent=2))
+            command = engine_process.engine_command(path)
+            engine = EngineProcess(command, self._arena_fd, environment)
+        except OSError as error:
+            hint = f"see the space in `{means.run_dir.path}`, memory, and `ulimit -u`"
+            raise HostError(f"the engine cannot be started: {error.strerror}", hint) from error
         self._now = Supervisor(engine, self._around, server.start_timeout_s, server.drain_s)
         means.log.event("info", f"started: {served.plan.served_name}, engine pid {engine.pid}")
         means.log.follow(engine.output)
@@ -203,7 +209,7 @@ class Keeper:
             except (EngineFailed, Refused) as error:
                 failure = error
                 continue
-            self.say("serving again; what was in L2 and L3 is still there")
+            self.say(f"serving again, after {record.state.restarts} restarts in all")
             return True
 
     def _given_up(self, failure: KvtierError) -> KvtierError:

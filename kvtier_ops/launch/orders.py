@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from kvtier_ops.cache.client import ask
-from kvtier_ops.errors import BadInput, EngineFailed, Interrupted, KvtierError, Refused
+from kvtier_ops.errors import REPORT_URL, BadInput, EngineFailed, Interrupted, KvtierError, Refused
 from kvtier_ops.launch.control_socket import Request
 from kvtier_ops.launch.keeper import Keeper
 from kvtier_ops.launch.record import claims_of
@@ -39,7 +40,12 @@ class Orders:
         try:
             self._carry_out(request)
         except KvtierError as error:
+            self._keeper.means.log.event("warning", f"cannot {request.what}: {error}")
             request.fail(error)
+        except Exception as error:  # a fault of ours, which is no reason to serve no longer
+            self._keeper.means.log.event("error", traceback.format_exc())
+            what = f"kvtier itself failed: {type(error).__name__}: {error}"
+            request.fail(KvtierError(what, f"its log has more; please report it at {REPORT_URL}"))
         finally:
             self._keeper.overhear = None
             request.close()
@@ -50,11 +56,13 @@ class Orders:
             names = ", ".join(sorted(self._orders))
             raise BadInput(f"this launcher knows no `{request.what[:40]}`", f"it knows {names}")
         self._keeper.means.log.event("info", f"told to {request.what}")
-        request.done(order())
+        answer = order()
+        self._keeper.means.log.event("info", answer)
+        request.done(answer)
 
     def _restart(self) -> str:
         self._keeper.replace_engine(self._keeper.served)
-        return f"restarted: {self._name} serves at {self._url}/v1, L2 and L3 as they were"
+        return f"restarted: {self._name} serves at {self._url}/v1"
 
     def _reload(self) -> str:
         keeper, old = self._keeper, self._keeper.served

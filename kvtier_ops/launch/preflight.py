@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from kvtier_ops.doctor import CHECKS, Context, Finding, Severity
+from kvtier_ops.doctor import Context, Finding, Severity
 from kvtier_ops.doctor.examine import find
 from kvtier_ops.doctor.plan_warnings import PLAN_GROUP
+from kvtier_ops.doctor.registry import ENTRIES
 from kvtier_ops.errors import BadInput, ChecksFailed, Refused
 from kvtier_ops.plan.engine_limits import ENGINE_LIMITS
 from kvtier_ops.prepare import Prepared
 from kvtier_ops.profile.load import ProfileFile
-
-_MISFITS = "KVT-P2"  # how the ids of a plan that does not fit begin
-_PLAN_FAILURES = ("KVT-P011",)  # what a plan warns of, and forbids a launch for
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,18 @@ class Preflight:
     forced: tuple[Finding, ...]  # these would have
     warnings: tuple[Finding, ...]
 
-    def notes(self) -> list[str]:
-        """Warnings for the terminal: what is forced and what the plan says in full, of the host's
-        own no more than their names."""
+    def notes(self, profile: Path) -> list[str]:
+        """Warnings for the terminal: what is forced, and what the plan says; the doctor has more
+        to say of the rest."""
         forced = [f"warning: forced: {_text(each)}" for each in self.forced]
         planned = [each for each in self.warnings if each.group == PLAN_GROUP]
-        others = [f"{each.id} ({each.what})" for each in self.warnings if each not in planned]
+        others = dict.fromkeys(each.id for each in self.warnings if each not in planned)
         notes = [*forced, *(f"warning: {_text(each)}" for each in planned)]
         if others:
-            more = "`kvtier doctor` with this profile says more"
-            notes.append(f"warning: the doctor warns of {', '.join(others)}\nhint: {more}")
+            notes.append(
+                f"warning: this host could serve it better: {', '.join(others)}\n"
+                f"hint: `kvtier doctor {shlex.quote(str(profile))}` says how"
+            )
         return notes
 
     def refuse(self, *, but: str = "") -> None:
@@ -54,24 +56,22 @@ def _text(finding: Finding) -> str:
 
 def check_forced(ids: Sequence[str]) -> None:
     """Raises BadInput for an id that is no check, Refused for one that cannot be overridden."""
-    known = {check.id for check in CHECKS} | set(_PLAN_FAILURES)
+    known = {entry.id: entry for entry in ENTRIES}
     for id in ids:
+        if id not in known:
+            raise BadInput(
+                f"`{id[:40]}` is no check", "`kvtier doctor --list` shows them all", place="--force"
+            )
         if id.startswith(ENGINE_LIMITS):
             raise Refused(
                 f"{id} cannot be forced: the engine has no way to do it",
                 "`kvtier plan` says what to change instead",
                 place="--force",
             )
-        if id.startswith(_MISFITS):
+        if known[id].told_by:
             raise Refused(
                 f"{id} cannot be forced: without a plan that fits there are no sizes to start with",
                 "make the profile smaller, as `kvtier plan` says",
-                place="--force",
-            )
-        if id not in known:
-            raise BadInput(
-                f"`{id[:40]}` is no check that could stop a launch",
-                f"the ids are {', '.join(sorted(known))}: see docs/operating.md",
                 place="--force",
             )
 
@@ -81,7 +81,7 @@ def preflight(
 ) -> Preflight:
     """Looks; changes nothing, and raises nothing for what it finds. `mended`: ids of what tuning
     sees to, or says that it could not."""
-    findings = find(Context(file.profile, prepared))
+    findings = find(Context(file.profile, prepared, path=file.path))
     wrong = [each for each in findings if not each.ok and each.id not in mended]
     failures = [each for each in wrong if each.severity is Severity.FAILURE]
     return Preflight(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -40,11 +40,13 @@ class Record:
         self.state = state
 
     def update(self, **changes: Any) -> None:
-        """A new `state` starts its `since`."""
+        """A new `state` starts its `since`. A full disk stops nobody from serving: the file is
+        then what it was."""
         if changes.get("state", self.state.state) is not self.state.state:
             changes["since"] = now()
         self.state = replace(self.state, **changes)
-        write_state(self._run_dir.path, self.state)
+        with suppress(OSError):
+            write_state(self._run_dir.path, self.state)
 
     def claim(self, plan: Plan) -> None:
         """Says what this instance is about to take. Raises Collision if another has said so."""

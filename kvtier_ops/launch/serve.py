@@ -104,7 +104,7 @@ def _check(file: ProfileFile, prepared: Prepared, wish: Wish, terminal: Terminal
         meeting = meet_all(file, prepared.model.path, terminal.note)
         terminal.note(meeting.describe())
     found.refuse()
-    for note in found.notes():
+    for note in found.notes(file.path):
         terminal.note(note)
 
 

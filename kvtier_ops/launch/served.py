@@ -21,7 +21,7 @@ from kvtier_ops.profile.load import ProfileFile, load_profile
 from kvtier_ops.profile.schema import Profile
 
 # Checks of what the running engine itself holds: its port, its directories, its memory.
-_OURS = ("KVT-D201", "KVT-D202", "KVT-D303", "KVT-D501", "KVT-P011")
+_OURS = ("KVT-D202", "KVT-D207", "KVT-D222", "KVT-D223", "KVT-D303", "KVT-D501")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,9 @@ import httpx
 from openai import OpenAI
 from support.engine_process import wait_for
 
+from kvtier_ops.instances import Instance, State, read_state
+from kvtier_ops.instances.leftovers import clean_dead, engine_processes
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 LONG = "Summarise this in one sentence. " + "The page table maps virtual pages to frames. " * 30
 
@@ -64,11 +67,49 @@ def ask(url: str) -> tuple[str, int]:
     return answer.choices[0].message.content or "", details.cached_tokens or 0
 
 
-def test_the_second_start_is_warm_from_disk(quickstart_gguf, run_dir, tmp_path):
+def metric(url: str, name: str) -> float:
+    """0 for one that is not there."""
+    text = httpx.get(f"{url}/metrics").text
+    found = re.search(rf"^kvtier_{re.escape(name)} (\S+)$", text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+def folder_of(run_dir: Path) -> Path:
+    return next((run_dir / "kvtier").iterdir())
+
+
+def state_of(run_dir: Path) -> State:
+    state = read_state(folder_of(run_dir))
+    assert state is not None
+    return state
+
+
+def kill_engine(run_dir: Path) -> None:
+    """kill -9, and until another one is ready."""
+    pid = state_of(run_dir).engine_pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    wait_for(
+        lambda: state_of(run_dir).restarts == 1 and state_of(run_dir).state == "ready",
+        "another engine",
+        120,
+    )
+
+
+def test_restarts_are_warm_and_kills_leave_nothing(quickstart_gguf, run_dir, tmp_path):
+    """An engine killed: L2 is warm. Another launch: L3 is. Its launcher killed: nothing is left."""
+    shared = sorted(path.name for path in Path("/dev/shm").iterdir())
     first = Launch(tmp_path, run_dir, quickstart_gguf)
     try:
-        cold, cached = ask(first.url())
+        url = first.url()
+        cold, cached = ask(url)
         assert cached == 0
+        wait_for(lambda: metric(url, "offloads_in_flight") == 0, "L2 to have the pages")
+        kill_engine(run_dir)
+        assert state_of(run_dir).url == url
+        warm, cached = ask(url)
+        assert warm == cold
+        assert metric(url, 'hit_tokens_total{tier="l2"}') == cached >= 256
         assert first.interrupt() == 0, first.text
     finally:
         first.process.kill()
@@ -79,9 +120,14 @@ def test_the_second_start_is_warm_from_disk(quickstart_gguf, run_dir, tmp_path):
         warm, cached = ask(url)
         assert warm == cold
         assert cached >= 256
-        metrics = httpx.get(f"{url}/metrics").text
-        assert re.search(r'kvtier_hit_tokens_total\{tier="l3"\} [1-9]', metrics)
-        assert second.interrupt() == 0, second.text
+        assert metric(url, 'hit_tokens_total{tier="l3"}') > 0
+        state = state_of(run_dir)
     finally:
         second.process.kill()
         second.process.wait()
+    folder = folder_of(run_dir)
+    wait_for(lambda: not engine_processes(folder), "the engine to go with its launcher")
+    cleaned = clean_dead(Instance(folder, state))
+    assert f"a launcher that was killed (pid {second.process.pid})" in cleaned
+    assert [path.name for path in folder.iterdir()] == ["lock"]
+    assert sorted(path.name for path in Path("/dev/shm").iterdir()) == shared

@@ -1,7 +1,7 @@
 """An engine that only behaves like one: address file, /ready, signals, chosen deaths.
 
 Started by driver.py in the place of `python -m kvtier_engine`. `FAKE_ENGINE` holds JSON:
-  steps      polls of /ready until it answers 200 (default 2)
+  steps      polls of /ready until it answers 200 (default 1)
   hang       never becomes ready, and reports nothing new
   die        exit status at start, after writing `say` to stderr
   die_ready  exit status at the first poll after ready
@@ -9,6 +9,7 @@ Started by driver.py in the place of `python -m kvtier_engine`. `FAKE_ENGINE` ho
   deaf       ignores every SIGTERM
   say        lines for stderr
   end        exit status after SIGTERM (default 0)
+  fill       writes so many bytes into the memory of L2
   orphan     outlives its launcher
   full       answers 409 to a tier's new size
   lives      list of such plans, of the first engine of a launch, the second, ...; the last one
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import mmap
 import os
 import signal
 import sys
@@ -37,7 +39,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         Handler.polls += 1
-        steps = PLAN.get("steps", 2)
+        steps = PLAN.get("steps", 1)
         is_ready = Handler.polls > steps and not PLAN.get("hang")
         if is_ready and "die_ready" in PLAN:
             threading.Timer(0.3, lambda: os._exit(PLAN["die_ready"])).start()
@@ -83,16 +85,24 @@ def main() -> None:
     if "die" in PLAN:
         sys.exit(PLAN["die"])
     fd = config["cache"]["l2"]["arena_fd"]
-    (run_dir / "seen.json").write_text(
-        json.dumps(
-            {
-                "arena": os.readlink(f"/proc/self/fd/{fd}"),
-                "arena_id": os.fstat(fd).st_ino,
-                "pid": os.getpid(),
-            }
-        )
-    )
+    if "fill" in PLAN:
+        os.ftruncate(fd, PLAN["fill"])
+        memory = mmap.mmap(fd, PLAN["fill"])
+        memory.write(bytes(PLAN["fill"]))
+    seen = {
+        "arena": os.readlink(f"/proc/self/fd/{fd}"),
+        "arena_id": os.fstat(fd).st_ino,
+        "pid": os.getpid(),
+    }
+    _write(run_dir / "seen.json", json.dumps(seen))
     serve(run_dir, config["server"]["port"])
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    draft = path.with_suffix(".new")
+    draft.write_text(text)
+    draft.replace(path)
 
 
 def _live(run_dir: Path) -> None:
@@ -119,9 +129,7 @@ def serve(run_dir: Path, port: int) -> None:
         os._exit(PLAN.get("end", 0))
 
     signal.signal(signal.SIGTERM, on_terminate)
-    draft = run_dir / "address.new"
-    draft.write_text(json.dumps({"host": "127.0.0.1", "port": server.server_port}))
-    draft.replace(run_dir / "address")
+    _write(run_dir / "address", json.dumps({"host": "127.0.0.1", "port": server.server_port}))
     server.serve_forever(0.05)
 
 

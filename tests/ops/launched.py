@@ -7,12 +7,16 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from ops.builders import make_model
 from support.engine_process import wait_for
+
+from kvtier_ops import cli
 
 DRIVER = Path(__file__).with_name("driver.py")
 SMALL = ["--set", "tiers.l1.size=4MiB", "--set", "tiers.l2.size=8MiB", "--set", "server.port=0"]
@@ -94,15 +98,29 @@ def start(home: Path, profile: Path, plan: dict[str, Any], *arguments: str) -> L
     return Launched(process, out, err, home)
 
 
-def kvtier(*arguments: str, plan: dict[str, Any] | None = None) -> subprocess.CompletedProcess[str]:
-    """Another command, to its end."""
-    return subprocess.run(
-        [sys.executable, DRIVER, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "FAKE_ENGINE": json.dumps(plan or {})},
-    )
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def kvtier(*arguments: str, plan: dict[str, Any] | None = None) -> Done:
+    """Another command, to its end: one that starts something in a process of its own."""
+    if arguments[0] == "launch" and "--dry-run" not in arguments:
+        done = subprocess.run(
+            [sys.executable, DRIVER, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={**os.environ, "FAKE_ENGINE": json.dumps(plan or {})},
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+    with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
+        code = cli.run(list(arguments))
+    return Done(code, out.getvalue(), err.getvalue())
 
 
 def is_alive(pid: int) -> bool:

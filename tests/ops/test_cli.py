@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -163,6 +165,29 @@ def test_terminal_shows_bars_and_ctrl_c_drains(home: Path) -> None:
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 0
+
+
+def test_a_terminal_that_hangs_up_drains(home: Path) -> None:
+    """What is said then reaches nobody, and stops nothing."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, DRIVER, "launch", write_profile(home)],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    shown = b""
+    while b"serving model" not in shown:
+        shown += os.read(ours, 4096)
+    os.close(ours)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(20) == 0
+    log = next((home / "state/kvtier/log").glob("*/engine.log")).read_text()
+    assert "INFO fake: SIGTERM 1" in log
+    assert "INFO launcher: stopped" in log
+    assert [path.name for path in next((home / "run/kvtier").iterdir()).iterdir()] == ["lock"]
 
 
 def test_ctrl_c_before_ready(home: Path) -> None:

@@ -76,8 +76,8 @@ def directories(live: Live) -> Iterator[Outcome]:
 
 
 def direct_io(live: Live) -> Iterator[Outcome]:
-    """Without O_DIRECT, L3 goes through the page cache, at the expense of others, and memory that the
-    plan counts as free is taken."""
+    """Without O_DIRECT, L3 goes through the page cache, at the expense of others, and takes memory
+    that the plan counts as free."""
     for sample in live.span.now.of("l3_directory_direct_io"):
         yield Outcome(
             ok=bool(sample.value),
@@ -163,8 +163,8 @@ def disk_errors(live: Live) -> Iterator[Outcome]:
 
 
 def bookkeeping(live: Live) -> Iterator[Outcome]:
-    """A page lost or counted twice is a fault of kvtier: answers stay right, since pages are checked
-    when they are used, but room is lost. Please report it."""
+    """A page lost or counted twice is a fault of kvtier: answers stay right, since pages are
+    checked when they are used, but room is lost. Please report it."""
     count = live.span.gauge("bookkeeping_errors_total")
     if count is None:
         return
