@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from kvtier_ops import notify
 from kvtier_ops.errors import EngineFailed, ExitCode, HostError, Interrupted, KvtierError, Refused
 from kvtier_ops.instances import Phase
 from kvtier_ops.instances.leftovers import end_processes
@@ -127,6 +128,7 @@ class Keeper:
             url = url_of(*address)
             means.record.update(state=Phase.READY, url=url, port=address[1])
             means.log.event("info", f"ready: {url}/v1")
+            notify.ready(f"serving {served.plan.served_name} at {url}/v1")
         return address
 
     def end_engine(self) -> None:
@@ -233,6 +235,7 @@ class Keeper:
     def _stop(self) -> int:
         self._busy = "the launcher is being stopped"
         self._record(Phase.STOPPING)
+        notify.stopping("draining")
         if self._now is not None:
             self._now.stop()
         self.say("stopped")

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from kvtier_ops import notify
 from kvtier_ops.cluster import meet_all
 from kvtier_ops.errors import KvtierError
 from kvtier_ops.instance import log_path_of
@@ -36,6 +37,8 @@ from kvtier_ops.plan.engine_limits import SPANS_NODES
 from kvtier_ops.prepare import Prepared, prepare
 from kvtier_ops.profile.load import ProfileFile, load_profile
 from kvtier_ops.terminal import Terminal
+
+PULL_S_MAX = 3600.0  # that systemd is to wait for it
 
 
 def _nothing() -> None:
@@ -90,6 +93,7 @@ def _pull_if_missing(file: ProfileFile, terminal: Terminal) -> None:
     model = REGISTERED.get(file.profile.model.path)
     if model is not None and not is_complete(model):
         terminal.note(f"pulling {model.name} into {abbreviate(model.folder)}")
+        notify.starting(f"pulling {model.name}", PULL_S_MAX)
         with terminal.progress() as progress:
             pull(model, progress.update)
 
@@ -101,6 +105,7 @@ def _check(file: ProfileFile, prepared: Prepared, wish: Wish, terminal: Terminal
     found = preflight(file, prepared, wish.forced, mended)
     if file.profile.cluster.nodes > 1:
         found.refuse(but=SPANS_NODES)
+        notify.starting("waiting for the other nodes", file.profile.cluster.meet_timeout_s)
         meeting = meet_all(file, prepared.model.path, terminal.note)
         terminal.note(meeting.describe())
     found.refuse()

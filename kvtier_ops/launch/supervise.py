@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from kvtier_ops import notify
 from kvtier_ops.errors import EngineFailed, Interrupted, KvtierError, Refused
 from kvtier_ops.launch.engine_log import EngineLog
 from kvtier_ops.launch.engine_process import EngineProcess, Readiness, ask_ready
@@ -87,6 +88,7 @@ class Supervisor:
                     self._show(progress.update, last, found)
                     last = found.stages
                     deadline = time.monotonic() + self.start_timeout_s
+                    notify.starting(_furthest(last), self.start_timeout_s + POLL_S)
                 if time.monotonic() > deadline:
                     self.engine.kill()
                     raise self._deadline()
@@ -188,6 +190,12 @@ class Supervisor:
             f"the engine made no progress for {self.start_timeout_s:g} s and was killed",
             f"raise `server.start_timeout_s`, or read `{log.path}`",
         )
+
+
+def _furthest(stages: dict[str, tuple[int, int]]) -> str:
+    """The stage that began last, for systemd."""
+    name, (done, total) = list(stages.items())[-1] if stages else ("", (0, 0))
+    return f"starting: {STAGES.get(name, name)} {100 * done // total if total else 100}%"
 
 
 def describe(status: int | None) -> str:
