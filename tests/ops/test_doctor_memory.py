@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from ops.builders import GIB
 from ops.doctored import all_of, context_of, failing, gpu_host, load, look, on_host, planned, put
+from support.memory_group import memory_group
 
 from kvtier_ops.doctor import Context
 from kvtier_ops.doctor.examine import examine, find
@@ -364,3 +365,27 @@ def test_all_of_it_passes_or_fails_on_this_host(home: Path) -> None:
     findings = examine(load(home))
     assert not [each for each in findings if each.broke]
     assert {"KVT-D207", "KVT-D212", "KVT-D213"} <= {each.id for each in findings}
+
+
+def test_a_real_control_group(home: Path) -> None:
+    """With a limit below what the plan needs, the doctor says so; without, it does not."""
+    file = load(home)
+    script = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from kvtier_ops import cli\n"
+        "Path(sys.argv[1], 'cgroup.procs').write_text(str(os.getpid()))\n"
+        "sys.exit(cli.run(['doctor', sys.argv[2], '--only', 'D201', '--only', 'D202']))\n"
+    )
+
+    def doctor(limit_bytes: int) -> subprocess.CompletedProcess[str]:
+        with memory_group(limit_bytes) as group:
+            words = [sys.executable, "-P", "-c", script, str(group), str(file.path)]
+            return subprocess.run(words, capture_output=True, text=True, check=False)
+
+    small = doctor(200 << 20)
+    assert small.returncode == 3, small.stdout + small.stderr
+    assert "the cgroup's limit" in " ".join(small.stdout.split())
+    large = doctor(4 << 30)
+    assert large.returncode == 0, large.stdout + large.stderr
+    assert "KVT-D202" in large.stdout

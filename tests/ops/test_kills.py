@@ -14,6 +14,7 @@ from random import Random
 
 import pytest
 from ops.launched import Launched, start, write_profile
+from ops.tuned import pool
 from support.engine_process import wait_for
 
 from kvtier_ops.instance import run_dir_of
@@ -22,6 +23,8 @@ from kvtier_ops.instances.leftovers import engine_processes
 SEED = int(os.environ.get("KVTIER_KILL_SEED", "1"))
 START_S_MAX = 1.2  # a launch is ready a little earlier, on an idle machine
 READY_S_MAX = 0.2
+TUNED = Path(pool(0))
+HUGE = "l2: {size: 16MiB, hugepages: 2MiB}"
 QUICK = ("--set", "server.restart_delay_s=0.02", "--set", "server.restart_limit=1000")
 
 
@@ -39,11 +42,12 @@ def processes_of(home: Path) -> list[str]:
 
 
 def host_now() -> dict[str, object]:
-    """What must be the same afterwards: shared memory, and hugepages in use."""
-    pool = dict(re.findall(r"HugePages_(\w+): +(\d+)", Path("/proc/meminfo").read_text()))
+    """What must be the same afterwards: shared memory, hugepages reserved and in use."""
+    found = dict(re.findall(r"HugePages_(\w+): +(\d+)", Path("/proc/meminfo").read_text()))
     return {
         "shm": sorted(path.name for path in Path("/dev/shm").iterdir()),
-        "hugepages": int(pool["Total"]) - int(pool["Free"]) + int(pool["Rsvd"]),
+        "reserved": int(found["Total"]),
+        "hugepages": int(found["Total"]) - int(found["Free"]) + int(found["Rsvd"]),
     }
 
 
@@ -71,6 +75,9 @@ class Kills:
         self.home = home
         self.random = random
         self.profile = write_profile(home)
+        if os.access(TUNED, os.W_OK):  # so that each launch reserves hugepages
+            text = self.profile.read_text()
+            self.profile.write_text(text.replace("l2: {size: 8MiB}", HUGE))
         self.run_dir = run_dir_of(self.profile)
         self.cleaned = 0
 
