@@ -88,6 +88,7 @@ def planted(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         f"2026-01-01T00:00:00.000 INFO core: {json.dumps({'admin': ADMIN})} {SEARCH}\n"
         f"export SOME_SECRET={VARIABLE}; curl -u me:{URL_PASSWORD}\n"
         f"GET https://me:{URL_PASSWORD}@mirror/simple {OPENAI}\n"
+        f"the engine was given {OF_PROFILE} in its environment\n"
         f"Basic {base64.b64encode(f'me:{FILED}'.encode()).decode()}\n"
         f"kvtier-thing --api-key {ARGV} --port 8000\n"
         f"-----BEGIN RSA PRIVATE KEY-----\n{IN_KEY}\n-----END RSA PRIVATE KEY-----\n"
@@ -359,6 +360,16 @@ def test_forms(text: str, clean: str) -> None:
     assert redactor.clean(text) == clean
     assert (redactor.count > 0) == (text != clean)
     assert Redactor([]).clean(clean) == clean, "what is clean stays as it is"
+
+
+def test_a_known_secret_is_known_in_other_forms() -> None:
+    secret = 'known "välue" here'
+    redactor = Redactor([secret, "known-and-longer", "known-"])
+    encoded = base64.b64encode(secret.encode()).decode().rstrip("=")
+    for text in (secret, json.dumps(secret)[1:-1], encoded, "known%20%22v%C3%A4lue%22%20here"):
+        assert redactor.clean(f"<{text}>") == f"<{MASK}>", text
+        assert redactor.finds(f"<{text}>".encode())
+    assert redactor.clean("known-and-longer") == MASK, "nothing of it is left"
 
 
 def test_numbers_stay_in_what_we_write_ourselves() -> None:

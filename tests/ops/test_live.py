@@ -204,6 +204,21 @@ def test_thrash_is_worse_where_no_tier_is_below() -> None:
     assert the("KVT-L202", engine(few)).ok, "too few to tell"
 
 
+def test_where_little_was_written_the_directories_lives_count() -> None:
+    live = engine({"l3_written_bytes_total": 1e6, "l3_lifetime_disk_written_bytes": 1e8})
+    assert (
+        "1.70 bytes written for each byte of pages in the directories"
+        in the("KVT-L301", live).current
+    )
+    assert look("KVT-L303", engine({"l3_lifetime_hit_bytes": 0})) == [], "L3 is not full yet"
+
+
+def test_a_503_is_told_and_is_no_failure() -> None:
+    live = engine({'http_requests_total{endpoint="/v1/completions",status="503"}': 4})
+    assert the("KVT-L104", live).ok
+    assert "4 x 503: it was not ready" in the("KVT-L104", live).current
+
+
 def test_advice_on_hits_goes_by_what_happens() -> None:
     none = {f'hit_tokens_total{{tier="{tier}"}}': 0 for tier in ("l1", "l2", "l3")}
     lost = {**none, 'returned_pages_total{tier="l2"}': 40}
