@@ -17,13 +17,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from kvtier_ops.cluster.follow import follow
 from kvtier_ops.cluster.lead import Leader
+from kvtier_ops.cluster.node import node_of
+from kvtier_ops.cluster.node_rank import find_node_rank
 from kvtier_ops.cluster.shared import Marks
-from kvtier_ops.cluster.terms import Terms
+from kvtier_ops.cluster.terms import Terms, terms_of
 from kvtier_ops.cluster.wire import Node
-from kvtier_ops.errors import ChecksFailed
+from kvtier_ops.errors import BadInput, ChecksFailed
+from kvtier_ops.profile.load import ProfileFile
 from kvtier_ops.text import printable
 
 
@@ -38,6 +42,24 @@ class Meeting:
         return (
             f"{len(self.nodes)} nodes met in {self.took_s:.1f} s and agree: {', '.join(self.nodes)}"
         )
+
+
+def meet_all(file: ProfileFile, model: Path, say: Callable[[str], None]) -> Meeting:
+    """Waits until every node of the profile is there, and agrees on it. `model`: where it lies
+    here; `say` is told who comes, and what is waited for.
+
+    Raises ChecksFailed with all reasons why they cannot start together, BadInput where this node's
+    number is not known or contradicts what started it.
+    """
+    found = find_node_rank(file.profile.cluster)
+    if not found.is_known:
+        raise BadInput(
+            f"nothing says which of the {file.profile.cluster.nodes} nodes this is",
+            "`--node-rank N`, from 0, or start it by Slurm, torchrun or Kubernetes",
+            field="cluster.node_rank",
+            id="KVT-D703",
+        )
+    return meet(node_of(file, found.rank, model), terms_of(file.profile), say)
 
 
 def meet(node: Node, terms: Terms, say: Callable[[str], None]) -> Meeting:

@@ -10,7 +10,8 @@ from typing import Any
 from kvtier_ops.profile.schema import Profile
 from kvtier_ops.render.yaml_text import as_yaml
 
-_PATHS = frozenset({"path", "directories", "shared_directories", "file", "request_trace"})
+# Names of the fields that are paths, at the end of a field or before an item's number.
+PATHS = frozenset({"path", "directories", "shared_directories", "file", "request_trace"})
 
 
 def profile_text(profile: Profile) -> str:
@@ -25,5 +26,5 @@ def _plain(value: Any, name: str) -> Any:
     if isinstance(value, list):
         return [_plain(item, name) for item in value]
     if isinstance(value, str):
-        return value.replace("$", "$$") if name in _PATHS else value.replace("${", "$${")
+        return value.replace("$", "$$") if name in PATHS else value.replace("${", "$${")
     return value

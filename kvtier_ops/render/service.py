@@ -22,6 +22,7 @@ from kvtier_ops.profile.secrets import looks_secret
 from kvtier_ops.profile.written import leaves
 from kvtier_ops.profile.yaml_source import parse_yaml, read_source
 from kvtier_ops.render.limits import Limits, limits_of
+from kvtier_ops.render.profile_text import PATHS
 from kvtier_ops.text import printable
 from kvtier_ops.units import Size
 
@@ -125,7 +126,7 @@ def service_of(file: ProfileFile, prepared: Prepared, options: Options) -> Servi
         places=found,
         profile_files=_profile_files(file),
         limits=limits_of(plan),
-        notes=_notes(file, pins),
+        notes=_notes(pins),
     )
 
 
@@ -179,22 +180,24 @@ def _variables(file: ProfileFile) -> tuple[dict[str, str], tuple[str, ...]]:
     sources = (*profile.server.api_keys, profile.server.admin_key, profile.cluster.secret)
     secrets = {key.env for key in sources if key.env}
     values: dict[str, str] = {}
-    for _, leaf in leaves(file.tree.root):
-        for name in _names_in(leaf.source):
+    for path, leaf in leaves(file.tree.root):
+        is_path = bool(PATHS & set(path))
+        names = {*leaf.variables, *(_bare_names(leaf.source) if is_path else ())}
+        for name in names:
             if looks_secret(name):
                 secrets.add(name)
             elif name in ("XDG_CACHE_HOME", "XDG_STATE_HOME"):
                 values[name] = str(paths.xdg_home(name))
             elif name in os.environ:
                 values[name] = os.environ[name]
-        if leaf.source.startswith("~"):
+        if is_path and leaf.source.startswith("~"):
             values["HOME"] = os.path.expanduser("~")
     return dict(sorted(values.items())), tuple(sorted(secrets))
 
 
-def _names_in(source: str) -> set[str]:
-    """More than are replaced, where `$NAME` stands in a text that is no path: it does no harm."""
-    return set(re.findall(rf"(?<!\$)\$\{{?({paths.VARIABLE_NAME})", source))
+def _bare_names(source: str) -> set[str]:
+    """Of `$NAME`, which paths take besides `${NAME}`; `$$` is a plain `$`."""
+    return set(re.findall(rf"\$({paths.VARIABLE_NAME})", source.replace("$$", "")))
 
 
 def _profile_files(file: ProfileFile) -> tuple[Path, ...]:
@@ -205,7 +208,7 @@ def _profile_files(file: ProfileFile) -> tuple[Path, ...]:
     return tuple(Path(os.path.abspath(name)) for name in names)
 
 
-def _notes(file: ProfileFile, pins: tuple[str, ...]) -> tuple[str, ...]:
+def _notes(pins: tuple[str, ...]) -> tuple[str, ...]:
     notes = []
     if pins:
         notes.append(

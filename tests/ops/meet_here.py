@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from kvtier_ops.cluster import meet_all
+from kvtier_ops.cluster.meet import meet_all
 from kvtier_ops.errors import KvtierError
 from kvtier_ops.profile.load import load_profile
 

@@ -38,10 +38,12 @@ SPECIAL: dict[str, st.SearchStrategy[Any]] = {
         st.tuples(WORDS, SECRETS, st.booleans()), max_size=3, unique_by=lambda each: each[0]
     ).map(lambda keys: [{"name": name, **at, "shared_cache": shared} for name, at, shared in keys]),
     "admin_key": SECRETS | st.just({}),
+    "secret": SECRETS | st.just({}),
     "env": NAMES,
     "file": PATHS,
     "request_trace": PATHS,
     "directories": st.lists(PATHS, max_size=3),
+    "shared_directories": st.lists(PATHS, max_size=3),
 }
 
 
@@ -80,7 +82,7 @@ def sections(model: type[BaseModel] = Profile) -> st.SearchStrategy[dict[str, An
     required: dict[str, st.SearchStrategy[Any]] = {}
     optional: dict[str, st.SearchStrategy[Any]] = {}
     for name in model.model_fields:
-        section = section_of(model, name) if name != "admin_key" else None
+        section = section_of(model, name) if name not in ("admin_key", "secret") else None
         strategy = sections(section) if section else leaf(model, name)
         (required if name == "version" else optional)[name] = strategy
     return st.fixed_dictionaries(required, optional=optional)

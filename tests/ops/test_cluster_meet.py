@@ -224,14 +224,19 @@ def test_a_listener_that_is_no_node_0() -> None:
     assert "is not node 0 of this cluster: it began with b'SSH-2.0" in problem
 
 
-def test_node_0_that_goes_away_is_waited_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its launcher was killed and starts again: the others need not."""
+@pytest.mark.parametrize("is_clean", [True, False])
+def test_node_0_that_goes_away_is_waited_for_again(is_clean: bool) -> None:
+    """Its launcher was killed and starts again: the others need not. What it had not read resets
+    the connection instead of ending it."""
     with socket.create_server((LAST, 0)) as server:
         common = terms(2, port=server.getsockname()[1])
         second = Part(node(1), common).start()
         connection, _ = server.accept()
-        connection.sendall(Channel(b"", leads=True).pack(Challenge(left_s=30.0)))
+        channel = Channel(b"", leads=True)
+        connection.sendall(channel.pack(Challenge(left_s=30.0)))
         second.wait_said("has found node 0")
+        while is_clean and channel.take(Hello) is None:
+            channel.feed(connection.recv(65536))
         connection.close()
     second.wait_said("went away before all had come")
     assert Part(node(0), common).start().end().meeting is not None

@@ -122,6 +122,14 @@ def test_a_side_cannot_be_answered_with_its_own_words() -> None:
         leads.take(Verdict)
 
 
+def test_node_0_takes_no_other_node_0_for_a_node() -> None:
+    """A side's part is signed too: what one leader says is worth nothing to another."""
+    one, other = Channel(b"secret", leads=True), Channel(b"secret", leads=True)
+    other.feed(one.pack(Challenge(left_s=1.0)))
+    with pytest.raises(NotANode, match="secret"):
+        other.take(Challenge)
+
+
 def test_a_message_out_of_turn_is_refused() -> None:
     leads, follows = pair()
     leads.feed(follows.pack(Verdict(nodes=[], problems=[])))

@@ -79,8 +79,8 @@ def test_variables_that_the_profile_reads_keep_their_values(
         "{device: cpu}", "{device: cpu, max_context_tokens: '${CONTEXT}'}"
     )
     path.write_text(text + "server: {host: '${HOST:-127.0.0.1}'}\n# ${UNUSED}\n")
-    made = service(path, "model.served_name=$${x}")
-    assert made.environment == {"CONTEXT": "512"}
+    made = service(path, "model.served_name=$${x} $HOME", "tiers.l3.size=1GiB")
+    assert made.environment == {"CONTEXT": "512"}, "and none of what is only written"
     assert made.secrets == ()
     path.write_text(path.read_text().replace("${HOST:-127.0.0.1}", "${MY_TOKEN}"))
     assert service(path).secrets == ("MY_TOKEN",)
@@ -89,6 +89,8 @@ def test_variables_that_the_profile_reads_keep_their_values(
 def test_a_path_in_a_home_keeps_that_home(tmp_path: Path, home: Path) -> None:
     path = small_profile(tmp_path, "server: {request_trace: ~/trace.jsonl}\n")
     assert service(path).environment == {"HOME": str(home)}
+    bare = service(path, "server.request_trace=$XDG_CACHE_HOME/$$HOME/trace.jsonl")
+    assert bare.environment == {"XDG_CACHE_HOME": str(home / "cache")}
 
 
 def test_limits_come_from_the_plan() -> None:
@@ -104,6 +106,16 @@ def test_limits_come_from_the_plan() -> None:
     assert f"MemoryMax={limits.memory_bytes}\n" in unit
     assert f"TimeoutStopSec={limits.stop_s}\n" in unit
     assert "DeviceAllow=char-nvidia rw" in unit
+
+
+def test_hugepages_are_no_memory_of_the_cgroup_also_before_they_are_reserved(
+    tmp_path: Path,
+) -> None:
+    path = small_profile(tmp_path)
+    given = ("tiers.l2.size=2GiB", "tiers.l2.hugepages=2MiB")
+    made = service(path, *given)
+    assert made.plan.hugepages[0].missing
+    assert made.limits.needed_bytes + 2 * GIB == service(path, given[0]).limits.needed_bytes
 
 
 @pytest.mark.parametrize("sizes", ["l1: 5%, l2: auto", "l1: auto, l2: 10%", "l1: 1GiB, l2: 2GiB"])

@@ -30,7 +30,7 @@ NAMES = st.text(ODD + "an0", min_size=1, max_size=12).filter(
     lambda name: name.strip(". ") == name and name not in ("", ".", "..")
 )
 FEW = settings(
-    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
+    max_examples=4, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from ops.rendered import SLURM_CONF, of_guide, read_by_systemd, render, service,
 from kvtier_ops.render import Service
 
 KUBERNETES = ("1.27", "1.33")  # an old one and a new one
-CASES = ("small", "gpu-cpu", "gpu-cpu-disk", "production", "two-nodes", "keys", "cpu-nodes")
+CASES = ("small", "production", "two-nodes", "keys", "cpu-nodes")
 KEYS = """\
 server:
   host: 0.0.0.0
@@ -57,7 +58,7 @@ def test_the_unit_is_locked_down(tmp_path: Path) -> None:
     unit = tmp_path / "x.service"
     unit.write_text(render("systemd", case("small", tmp_path)))
     command = [tool("systemd-analyze", "systemd"), "security", "--offline=true", "--no-pager"]
-    done = subprocess.run([*command, "--threshold=35", str(unit)], capture_output=True, text=True)
+    done = subprocess.run([*command, "--threshold=21", str(unit)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-300:] + done.stderr
 
 
@@ -93,13 +94,15 @@ def test_what_systemd_understood(tmp_path: Path) -> None:
     assert "cap_net_bind_service" in found["AmbientCapabilities"][0].lower(), "port 443"
     # `+`: as root. `:` is no word of the command.
     assert len(found["Command Line"]) == 3
+    commands = re.findall(r"^Exec\w+=(.*)$", render("systemd", made), re.MULTILINE)
+    assert [line[: line.index("/")] for line in commands] == ["+:", ":", "+:"]
     before, serve, after = found["Command Line"]
     assert before.endswith(f"tune {made.profile_path}")
     assert " launch " in serve
     assert after.endswith("tune --undo")
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ["small", "two-nodes", "production"])
 def test_compose_takes_the_file(name: str, tmp_path: Path) -> None:
     made = case(name, tmp_path)
     path = tmp_path / "compose.yaml"

@@ -14,8 +14,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from kvtier_ops.cluster import find_node_rank
 from kvtier_ops.cluster.node import model_digest, profile_digest, versions
+from kvtier_ops.cluster.node_rank import find_node_rank
 from kvtier_ops.cluster.terms import addresses
 from kvtier_ops.doctor.check import Check, Context, Needs, Outcome, Severity
 from kvtier_ops.errors import BadInput
