@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 from kvtier_ops.cli.bundle import bundle_command
-from kvtier_ops.cli.options import AsJson, Overrides
+from kvtier_ops.cli.options import AsJson, NodeRank, Overrides, with_node_rank
 from kvtier_ops.errors import BadInput, ExitCode
 from kvtier_ops.profile.load import ProfileFile, load_profile
 from kvtier_ops.terminal import Terminal
@@ -40,6 +40,7 @@ def doctor(
         Path | None, typer.Argument(metavar="[PROFILE]", help="Check the host for this profile.")
     ] = None,
     overrides: Overrides = None,
+    node_rank: NodeRank = None,
     as_json: AsJson = False,
     schema: Annotated[
         bool, typer.Option("--json-schema", help="Print the JSON Schema of --json, and end.")
@@ -89,7 +90,8 @@ def doctor(
         terminal.data(text)
         return ExitCode.OK
     selection = select(only or [], skip or [])
-    file = load_profile(profile, overrides or []) if profile else None
+    changes = with_node_rank(overrides, node_rank)
+    file = load_profile(profile, changes) if profile else None
     findings = _running(live, file, interval, selection) if live else examine(file, selection)
     if as_json:
         name = str(profile) if profile else None

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kvtier_ops.cli.options import Overrides, ProfilePath
+from kvtier_ops.cli.options import NodeRank, Overrides, ProfilePath, with_node_rank
 from kvtier_ops.terminal import Terminal
 
 
@@ -23,10 +23,7 @@ def launch(
         bool,
         typer.Option("--detach", "-d", help="Return when it serves; it outlives the terminal."),
     ] = False,
-    node_rank: Annotated[
-        int | None,
-        typer.Option(min=0, metavar="N", help="Which of several nodes this is, from 0."),
-    ] = None,
+    node_rank: NodeRank = None,
     force: Annotated[
         list[str] | None,
         typer.Option("--force", metavar="ID", help="Launch although this check fails."),
@@ -38,9 +35,7 @@ def launch(
     """Serve a profile until Ctrl-C, or with --detach until `kvtier stop`."""
     from kvtier_ops import launch as launching
 
-    changes = [*(overrides or ())]
-    if node_rank is not None:
-        changes.append(f"cluster.node_rank={node_rank}")
+    changes = with_node_rank(overrides, node_rank)
     wish = launching.Wish(profile, tuple(changes), tuple(force or ()), dry_run, tune=not no_tune)
     if detach:
         return launching.launch_detached(wish, Terminal())

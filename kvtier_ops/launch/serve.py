@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kvtier_ops import notify
-from kvtier_ops.cluster import meet_all
+from kvtier_ops.cluster.meet import meet_all
 from kvtier_ops.errors import KvtierError
 from kvtier_ops.instance import log_path_of
 from kvtier_ops.launch.announce import announcement

@@ -129,7 +129,7 @@ def read_journal(root: Path = Path("/")) -> Journal:
         said = json.loads(path.read_bytes())
         entries = [_entry(each) for each in said["entries"]]
         of = said["boot"]
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):  # none, or root's, which is not ours to put back
         return Journal(path, boot)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise HostError(

@@ -302,3 +302,15 @@ def test_the_journal_is_private_and_whole(kernel: FakeKernel) -> None:
     assert [entry["old"] for entry in said["entries"]] == ["10", "20", "128"]
     assert said["version"] == 1
     assert journal_path().parent.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
+def test_a_journal_of_root_is_not_a_services_to_put_back(kernel: FakeKernel) -> None:
+    """A unit tunes as root and launches as somebody else, with one state folder."""
+    kernel.apply(CHANGES)
+    os.seteuid(65534)
+    try:
+        assert read_journal(kernel.root).entries == []
+    finally:
+        os.seteuid(0)
+    assert len(read_journal(kernel.root).entries) == 3
