@@ -77,18 +77,8 @@ def doctor(
     if interval is not None and not live:
         raise BadInput("goes with `--live URL`", place="--interval")
     terminal = Terminal()
-    width = terminal.out.width
     if schema or show_list or explain:
-        if explain:
-            text = report.render_explanation(explain, width)
-        else:
-            text = (
-                json.dumps(report.json_schema(), indent=2)
-                if schema
-                else (report.render_list(width))
-            )
-        terminal.data(text)
-        return ExitCode.OK
+        return _tell(terminal, explain, schema=schema)
     selection = select(only or [], skip or [])
     changes = with_node_rank(overrides, node_rank)
     file = load_profile(profile, changes) if profile else None
@@ -98,8 +88,22 @@ def doctor(
         shape = report.as_json(findings, strict=strict, profile=name)
         terminal.data(json.dumps(shape, indent=2))
     else:
-        terminal.data(report.render(findings, width, strict=strict))
+        terminal.data(report.render(findings, terminal.out.width, strict=strict))
     return report.exit_code(findings, strict=strict)
+
+
+def _tell(terminal: Terminal, explain: str, *, schema: bool) -> int:
+    """What needs no check to be made: the schema, an explanation, or the list."""
+    from kvtier_ops.doctor import report
+
+    width = terminal.out.width
+    if schema:
+        terminal.data(json.dumps(report.json_schema(), indent=2))
+    else:
+        terminal.data(
+            report.render_explanation(explain, width) if explain else report.render_list(width)
+        )
+    return ExitCode.OK
 
 
 def _running(

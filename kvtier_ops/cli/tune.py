@@ -99,9 +99,8 @@ def _script(plan: Plan, path: Path, terminal: Terminal) -> int:
     command = shlex.join(["kvtier", *sys.argv[1:]])
     write_whole(path, render_script(changes, f"Made by kvtier {version('kvtier')}: {command}"))
     path.chmod(_SCRIPT_MODE)
-    terminal.note(
-        f"{len(changes)} changes in {path}: read it, then `sudo sh {shlex.quote(str(path))}`"
-    )
+    count = f"{len(changes)} change{'s' * (len(changes) != 1)}"
+    terminal.note(f"{count} in {path}: read it, then `sudo sh {shlex.quote(str(path))}`")
     return ExitCode.OK
 
 

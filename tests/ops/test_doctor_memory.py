@@ -18,6 +18,7 @@ from kvtier_ops.doctor import Context
 from kvtier_ops.doctor.examine import examine, find
 from kvtier_ops.host import HugepagePool, NumaNode, probe
 
+pytestmark = pytest.mark.host  # hugepages, /dev/shm: one at a time
 MIB = 1 << 20
 LARGE = "tiers.l2.size=9GiB"
 

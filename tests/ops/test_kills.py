@@ -20,6 +20,7 @@ from support.engine_process import wait_for
 from kvtier_ops.instance import run_dir_of
 from kvtier_ops.instances.leftovers import engine_processes
 
+pytestmark = pytest.mark.host  # hugepages, /dev/shm: one at a time
 SEED = int(os.environ.get("KVTIER_KILL_SEED", "1"))
 START_S_MAX = 1.2  # a launch is ready a little earlier, on an idle machine
 READY_S_MAX = 0.2

@@ -18,9 +18,12 @@ from kvtier_ops.tune.journal import journal_path
 
 REAL = Path(pool(0))
 PAGES = 8
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or not os.access(REAL, os.W_OK), reason="needs root and hugepages"
-)
+pytestmark = [
+    pytest.mark.host,
+    pytest.mark.skipif(
+        os.geteuid() != 0 or not os.access(REAL, os.W_OK), reason="needs root and hugepages"
+    ),
+]
 
 
 def reserved() -> int:

@@ -18,9 +18,12 @@ from kvtier_ops.tune.journal import journal_path, read_journal
 
 REAL = Path(pool(0))
 Capture = pytest.CaptureFixture[str]
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or not os.access(REAL, os.W_OK), reason="needs root and hugepages"
-)
+pytestmark = [
+    pytest.mark.host,
+    pytest.mark.skipif(
+        os.geteuid() != 0 or not os.access(REAL, os.W_OK), reason="needs root and hugepages"
+    ),
+]
 PAGES = 8  # of 2 MiB: an arena's table and its slots
 
 

@@ -19,6 +19,7 @@ from kvtier_ops.tune.journal import Journal, journal_path, open_journal, read_jo
 from kvtier_ops.tune.owner import Owner, this_process
 from kvtier_ops.tune.undo import is_stale, put_back_stale
 
+pytestmark = pytest.mark.host  # hugepages, /dev/shm: one at a time
 READAHEAD = "/sys/block/vda/queue/read_ahead_kb"
 REAL = pool(0)
 needs_hugepages = pytest.mark.skipif(
