@@ -235,6 +235,26 @@ def test_a_profile_that_is_wrong_is_reported_all_the_same(planted: Path) -> None
     assert not any(PROMPT.encode() in data for data in found.values())
 
 
+CLUSTER_LINES = "cluster:\n  secret: {env: KVTIER_MEETING}\n"
+
+
+@pytest.mark.parametrize("more", [CLUSTER_LINES, CLUSTER_LINES + "nonsense: 1\n", "}{\n"])
+def test_where_a_secret_lies_is_enough_also_in_a_profile_that_is_wrong(
+    planted: Path, monkeypatch: pytest.MonkeyPatch, more: str
+) -> None:
+    """Neither variable has a name that looks like that of a secret."""
+    text = planted.read_text().replace("SEARCH_KEY", "KVTIER_SEARCHING")
+    planted.write_text(text + more)
+    monkeypatch.setenv("KVTIER_MEETING", "ibex of the meeting" if "cluster" in more else "")
+    monkeypatch.setenv("KVTIER_SEARCHING", SEARCH)
+    monkeypatch.delenv("SEARCH_KEY")
+    found = bundle(planted)
+    assert b"KVTIER_SEARCHING=" + MASK.encode() in found["environment.txt"]
+    for name, data in found.items():
+        for secret in (SEARCH, FILED, "ibex of the meeting"):
+            assert secret.encode() not in data, f"{secret} is in {name}"
+
+
 def test_without_a_profile_the_latest_logs_are_taken(planted: Path, home: Path) -> None:
     for number in range(5):
         folder = home / f"state/kvtier/log/other-{number}"
