@@ -63,7 +63,7 @@ def _service(service: Service) -> dict[str, Any]:
             "core": 0,
         },
         "read_only": True,
-        "tmpfs": ["/tmp"],
+        "tmpfs": ["/tmp:exec"],  # docker's default is noexec: Triton loads what it has compiled
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges:true"],
         "healthcheck": _health(service),

@@ -6,6 +6,7 @@ Kubernetes replaces `$(NAME)` in commands and variables: a plain `$` is written 
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import version
 from typing import Any
 
@@ -25,6 +26,7 @@ from kvtier_ops.render.containers import (
 from kvtier_ops.render.profile_text import profile_text
 from kvtier_ops.render.service import Place, Service
 from kvtier_ops.render.yaml_text import as_yaml
+from kvtier_ops.text import printable
 from kvtier_ops.units import UNITS
 
 PROFILE_FOLDER = "/etc/kvtier"
@@ -198,11 +200,7 @@ def _container(service: Service) -> dict[str, Any]:
         "readOnlyRootFilesystem": True,
         "capabilities": capabilities,
     }
-    user, _, group = service.options.user.partition(":")
-    if user.isdecimal():
-        security["runAsUser"] = int(user)
-        if group.isdecimal():
-            security["runAsGroup"] = int(group)
+    security.update(_user(service))
     return {
         "name": "kvtier",
         "image": image(service),
@@ -217,6 +215,21 @@ def _container(service: Service) -> dict[str, Any]:
         "readinessProbe": _probe(READY, 2),
         "volumeMounts": _mounts(service),
     }
+
+
+def _user(service: Service) -> dict[str, int]:
+    """Raises BadInput for a name: only an image knows its users' names, and a pod takes numbers."""
+    if not service.options.user:
+        return {}
+    match = re.fullmatch(r"([0-9]{1,10})(?::([0-9]{1,10}))?", service.options.user)
+    if match is None:
+        raise BadInput(
+            f"`{printable(service.options.user)[:60]}` is no user of a pod",
+            "give its number, and maybe its group's, such as `--user 1000:1000`",
+            place="--user",
+        )
+    names = ("runAsUser", "runAsGroup")
+    return {name: int(found) for name, found in zip(names, match.groups(), strict=True) if found}
 
 
 def _arguments(service: Service) -> list[str]:
@@ -308,7 +321,8 @@ def _volumes(service: Service) -> list[dict[str, Any]]:
         size = _HUGEPAGES[service.plan.hugepages[0].page_bytes]
         volumes.append({"name": "hugepages", "emptyDir": {"medium": f"HugePages-{size}"}})
     if _key_files(service):
-        keys = {"secretName": f"{service.name}-files", "defaultMode": 0o400}
+        # Files of a Secret are root's, and the container is somebody else; nobody else is in it.
+        keys = {"secretName": f"{service.name}-files", "defaultMode": 0o444}
         volumes.append({"name": "keys", "secret": keys})
     for name, place in _host_places(service):
         kind = "DirectoryOrCreate" if place.writable else "File" if place.is_file else "Directory"

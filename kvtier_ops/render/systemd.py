@@ -6,8 +6,10 @@ systemd reads a line of Exec as words in quotes, with `%` and, unless the comman
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -202,6 +204,9 @@ def _walls(service: Service) -> list[str]:
 
 def _needs_home(service: Service) -> bool:
     used = [service.profile_path, Path(service.program), *(p.path for p in service.places)]
+    if not service.options.program:
+        # A virtual environment links to an interpreter that uv and pyenv keep in a home folder.
+        used.append(Path(os.path.realpath(sys.executable)))
     used += [Path(value) for name, value in service.environment.items() if name.startswith("XDG_")]
     return any(path.is_relative_to(home) for path in used for home in _HOMES)
 

@@ -182,6 +182,38 @@ def test_the_user_that_it_runs_as(tmp_path: Path) -> None:
     *_, stateful = yaml.safe_load_all(render("kubernetes", made))
     security = stateful["spec"]["template"]["spec"]["containers"][0]["securityContext"]
     assert (security["runAsUser"], security["runAsGroup"]) == (1000, 1001)
+    for user in ("me", "1000:users", "1000:"):
+        with pytest.raises(BadInput, match="no user of a pod"):
+            render("kubernetes", service(path, user=user))
+
+
+def test_a_pod_that_is_not_root_can_read_its_key_files(tmp_path: Path) -> None:
+    path = small_profile(tmp_path, f"server: {{admin_key: {{file: {tmp_path}/key}}}}\n")
+    *_, stateful = yaml.safe_load_all(render("kubernetes", service(path, user="1000")))
+    volumes = {each["name"]: each for each in stateful["spec"]["template"]["spec"]["volumes"]}
+    assert volumes["keys"]["secret"]["defaultMode"] & 0o004, "files of a Secret are root's"
+
+
+def test_code_that_is_made_at_run_time_can_be_loaded_from_tmp(tmp_path: Path) -> None:
+    data = yaml.safe_load(render("docker-compose", service(small_profile(tmp_path))))
+    (container,) = data["services"].values()
+    assert container["environment"]["HOME"] == "/tmp", "Triton keeps its cache there"
+    assert container["tmpfs"] == ["/tmp:exec"], "docker mounts it noexec"
+
+
+def test_a_unit_lets_its_interpreter_be_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uv and pyenv keep it in the home of who installed it, and environments link to it."""
+    bin = tmp_path / "opt/bin"
+    bin.mkdir(parents=True)
+    (bin / "python").symlink_to("/root/.local/share/uv/python/cpython-3.12/bin/python3.12")
+    path = small_profile(tmp_path)
+    monkeypatch.setattr("sys.executable", str(bin / "python"))
+    text = render("systemd", service(path))
+    assert "ProtectHome=read-only\n" in text
+    assert "kvtier must be let in there" in text
+    assert "ProtectHome=yes\n" in render("systemd", service(path, program="/usr/bin/kvtier"))
 
 
 def test_hugepages_of_kubernetes() -> None:
