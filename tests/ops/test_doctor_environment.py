@@ -199,6 +199,25 @@ def test_gpus_seen(
     assert "compute on the CPU" in found.reason
 
 
+def test_gpus_that_a_container_was_not_given(home: Path, install: Callable[..., None]) -> None:
+    """/sys shows all of the host's; a pod that asked for one of eight sees that one."""
+    context = bus(home, 8)
+    put(home, "run/.containerenv", "")
+    install(1)
+    assert look("KVT-D112", context).ok
+    install(0)
+    assert not look("KVT-D112", context).ok
+
+
+def test_gpus_that_a_virtual_machine_has(home: Path, install: Callable[..., None]) -> None:
+    context = bus(home, 2)
+    driver = home / "root/sys/bus/pci/drivers/vfio-pci"
+    driver.mkdir(parents=True)
+    (home / "root/sys/bus/pci/devices/0000:01:00.0/driver").symlink_to(driver)
+    install(1)
+    assert look("KVT-D112", context).current == "1 of 1 are seen"
+
+
 def test_gpus_that_nothing_shows(
     home: Path, monkeypatch: pytest.MonkeyPatch, install: Callable[..., None]
 ) -> None:
