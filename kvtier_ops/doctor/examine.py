@@ -7,6 +7,7 @@ from kvtier_ops.doctor.plan_warnings import plan_findings
 from kvtier_ops.doctor.registry import CHECKS, ENTRIES
 from kvtier_ops.doctor.select import ALL, Selection
 from kvtier_ops.errors import BadInput, KvtierError
+from kvtier_ops.host.gpus import nvml_held
 from kvtier_ops.prepare import prepare
 from kvtier_ops.profile.load import ProfileFile
 
@@ -18,12 +19,17 @@ def examine(file: ProfileFile | None, selection: Selection = ALL) -> list[Findin
     """
     if file is None:
         _check_selection(selection)
-        return find(Context(), selection)
+    with nvml_held():
+        return find(_context(file), selection)
+
+
+def _context(file: ProfileFile | None) -> Context:
+    if file is None:
+        return Context()
     try:
-        context = Context(file.profile, prepare(file), path=file.path)
+        return Context(file.profile, prepare(file), path=file.path)
     except KvtierError as error:
-        context = Context(file.profile, refusal=error, path=file.path)
-    return find(context, selection)
+        return Context(file.profile, refusal=error, path=file.path)
 
 
 def _check_selection(selection: Selection) -> None:
