@@ -36,11 +36,15 @@ def write_fix(context: Context, value: str, *files: str, tuned: bool = False) ->
     return f"`sudo kvtier tune {profile_word(context)}`, or {command}" if tuned else command
 
 
-def limit_fix(context: Context, *, ulimit: str, systemd: str, docker: str) -> str:
-    """How to raise a limit of processes."""
+def limit_fix(context: Context, *, prlimit: str, systemd: str, docker: str = "") -> str:
+    """How to raise a limit of processes, also the hard one, which `ulimit` raises for root alone.
+    `docker`: its option, if it has one."""
+    shell = f"`sudo prlimit --pid $$ {prlimit}`"
     if in_container(context.root):
+        start = f"start the container with `{docker}` (Kubernetes: in the node's container runtime)"
+        runtime = f"`{systemd}` in the systemd unit of the container runtime"
         return (
-            f"outside, start the container with `{docker}` (Kubernetes: in the node's container "
-            f"runtime); without a container `{ulimit}`, or `{systemd}` in the systemd unit"
+            f"outside, {start if docker else runtime}; without a container {shell}, or "
+            f"`{systemd}` in the systemd unit"
         )
-    return f"`{ulimit}` in the shell that launches, or `{systemd}` in the systemd unit"
+    return f"{shell} in the shell that launches, or `{systemd}` in the systemd unit"

@@ -223,7 +223,37 @@ def test_address_space(home: Path) -> None:
     assert look("KVT-D213", on_cpu).ok
     assert not look("KVT-D213", on_gpu).ok
     limits(home, "Max address space", str(10 * GIB))
-    assert "ulimit -v unlimited" in look("KVT-D213", on_cpu).fix
+    assert "prlimit --pid $$ --as=unlimited" in look("KVT-D213", on_cpu).fix
+    put(home, ".dockerenv", "")
+    fix = look("KVT-D213", on_cpu).fix
+    assert "--ulimit" not in fix, "docker: invalid ulimit type: as"
+    assert "LimitAS=infinity` in the systemd unit of the container runtime" in fix
+
+
+@pytest.mark.parametrize("check", ["KVT-D212", "KVT-D213"])
+def test_the_fix_of_a_limit_is_a_command_for_the_hard_one(home: Path, check: str) -> None:
+    """Which `ulimit` may not raise, but for root; tried on a limit that is as high already."""
+    name, limit = {
+        "KVT-D212": ("Max open files", resource.RLIMIT_NOFILE),
+        "KVT-D213": ("Max address space", resource.RLIMIT_AS),
+    }[check]
+    context = planned(home)
+    limits(home, name, "200")
+    command = failing(check, context).fix.split("`")[1].removeprefix("sudo ")
+    hard = resource.getrlimit(limit)[1]
+    if limit == resource.RLIMIT_NOFILE and hard < 65536:
+        pytest.skip("root may not raise it here")
+    low = 1 << 40 if limit == resource.RLIMIT_AS else 256
+    done = subprocess.run(
+        ["sh", "-c", f"{command}; exec cat /proc/self/limits"],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(limit, (low, hard)),
+    )
+    [line] = [each for each in done.stdout.splitlines() if each.startswith(name)]
+    soft, hard_now = line[len(name) :].split()[:2]
+    assert (soft, done.stderr) == (hard_now, "")
+    assert soft in ("65536", "unlimited")
 
 
 def test_shm_size(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
