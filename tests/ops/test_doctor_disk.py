@@ -171,6 +171,12 @@ def test_mount_options(home: Path) -> None:
     assert "`discard`: every freed block" in found.current
     assert "`data=journal`: every page is written twice" in found.current
     assert "remount,nodiscard / && sudo systemctl enable --now fstrim.timer" in found.fix
+    on_nvme = lying_on(home, drives=(NVME,), options=("rw", "discard"))
+    queue = "sys/class/block/nvme0n1/queue/discard_max_bytes"
+    put(home, queue, "2199023255040\n")
+    assert not look("KVT-D307", on_nvme).ok
+    put(home, queue, "0\n")
+    assert look("KVT-D307", on_nvme).ok, "the drive knows no discard: it changes nothing"
     btrfs = lying_on(home, kind="btrfs", options=("rw", "compress=zstd:3"))
     assert f"btrfs property set {home}/pages compression none" in look("KVT-D307", btrfs).fix
 
