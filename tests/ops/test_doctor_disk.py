@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ops.builders import disk, make_host
 from ops.doctored import all_of, context_of, failing, load, look, of, on_host, put
-from support.mounted import ext4, mounted
+from support.mounted import dead_server, ext4, mounted
 
 from kvtier_ops.doctor import Context
 from kvtier_ops.doctor.examine import examine
@@ -91,6 +91,23 @@ def test_preallocation(home: Path, l3: ProfileFile) -> None:
     with mounted("ramfs", "mode=700", home / "ramfs") as place:
         found = failing("KVT-D310", Context(with_l3(home, place).profile))
     assert found.current == "the file system refuses it: Operation not supported"
+
+
+@pytest.mark.timeout(30)
+def test_a_server_that_does_not_answer_holds_nobody(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks it is held by the kernel until the server comes back."""
+    monkeypatch.setattr("kvtier_ops.host.mounts.ANSWER_S_MAX", 0.2)
+    with dead_server(home / "far") as far:
+        pages = with_l3(home, far / "pages")
+        found = examine(pages)
+        assert of(found, "KVT-D301").current == "its file server does not answer"
+        assert "does not answer" in of(found, "KVT-D201").current
+        assert not [each for each in found if each.broke]
+        lies_there = examine(load(home, f"model.path={far}/model"))
+        assert "does not answer" in of(lies_there, "KVT-D401").current
+    assert of(examine(with_l3(home, home / "near")), "KVT-D301").ok
 
 
 def test_inodes(home: Path, l3: ProfileFile) -> None:

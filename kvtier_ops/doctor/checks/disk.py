@@ -21,7 +21,11 @@ _NO_INODES = 0  # btrfs and others make them as they go
 
 
 def directories(context: Context) -> tuple[Path, ...]:
-    """L3's directories, or none if the profile turns L3 off."""
+    """L3's directories that can be looked at, or none if the profile turns L3 off."""
+    return tuple(path for path in _named(context) if path not in context.silent)
+
+
+def _named(context: Context) -> tuple[Path, ...]:
     if context.profile is None or (context.plan and not context.plan.disks):
         return ()
     l3 = context.profile.tiers.l3
@@ -35,6 +39,15 @@ def _elsewhere(path: Path) -> str:
 
 def directory_usable(context: Context) -> Iterator[Outcome]:
     """Exists and can be written, or can be made."""
+    for path in _named(context):
+        if path in context.silent:
+            yield Outcome(
+                False,
+                "can be written, or made",
+                "its file server does not answer",
+                f"see the server and the network, or {_elsewhere(path)}",
+                f"`{path}`",
+            )
     for path in directories(context):
         nearest = nearest_folder(path)
         shown, other = shlex.quote(str(path)), "name another directory in `tiers.l3.directories`"
