@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -70,7 +71,24 @@ def test_directory_mode(home: Path, l3: ProfileFile) -> None:
     if os.geteuid() == 0:
         (home / "pages").chmod(0o700)
         os.chown(home / "pages", 12345, -1)
-        assert "owned by uid 12345" in of(examine(l3), "KVT-D302").current
+        finding = of(examine(l3), "KVT-D302")
+        assert "owned by uid 12345" in finding.current
+        assert "`sudo -u '#12345' ...`" in finding.fix, (
+            "a service's directory is not root's to take"
+        )
+
+
+def test_the_fix_of_an_owner_is_whole_where_a_shell_has_no_user(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In containers USER is not set: `chown  DIR` would be without an owner."""
+    monkeypatch.delenv("USER", raising=False)
+    (home / "pages").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    fix = failing("KVT-D301", Context(with_l3(home, home / "pages/new").profile)).fix
+    command = fix.split("`")[1].replace("sudo ", "")
+    subprocess.run(["sh", "-c", command], check=True)
+    assert (home / "pages/new").stat().st_uid == os.geteuid()
 
 
 def test_direct_io(l3: ProfileFile, monkeypatch: pytest.MonkeyPatch) -> None:
