@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 
@@ -9,10 +10,17 @@ from kvtier_ops.doctor.check import Context
 from kvtier_ops.host.container import container_of
 from kvtier_ops.host.mounts import MountTable
 
+_UNIT = "INVOCATION_ID"  # systemd sets it for what a unit runs
+
 
 def in_container(root: Path) -> bool:
-    """By what runtimes leave, or as /sys is read-only."""
-    return bool(container_of(root)) or not may_write(root, "sys")
+    """By what runtimes leave, or as /sys is read-only, which it is in a unit of systemd as well."""
+    return bool(container_of(root)) or not (may_write(root, "sys") or _UNIT in os.environ)
+
+
+def outside(root: Path) -> str:
+    """Where what may not be written here can be changed."""
+    return f"outside the {'container' if in_container(root) else 'unit'}, on the host"
 
 
 def may_write(root: Path, name: str) -> bool:
@@ -32,7 +40,7 @@ def write_fix(context: Context, value: str, *files: str, tuned: bool = False) ->
     names = " ".join(files)
     command = f"`echo {value} | sudo tee {names}`"
     if not may_write(context.root, files[0].lstrip("/")):
-        return f"outside the container, on the host: {command}"
+        return f"{outside(context.root)}: {command}"
     return f"`sudo kvtier tune {profile_word(context)}`, or {command}" if tuned else command
 
 

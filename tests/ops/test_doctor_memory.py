@@ -48,11 +48,20 @@ def test_transparent_hugepages(home: Path, word: str, ok: bool) -> None:
         )
 
 
-def test_where_sys_is_read_only_the_fix_is_outside(home: Path) -> None:
+@pytest.mark.parametrize(("unit", "word"), [("", "container"), ("0123", "unit")])
+def test_where_sys_is_read_only_the_fix_is_outside(
+    home: Path, monkeypatch: pytest.MonkeyPatch, unit: str, word: str
+) -> None:
+    """ProtectKernelTunables makes it so in the unit that `kvtier render systemd` writes."""
+    monkeypatch.delenv("INVOCATION_ID", raising=False)
+    if unit:
+        monkeypatch.setenv("INVOCATION_ID", unit)
     context = planned(home, LARGE, memory_available_bytes=16 * GIB)
     put(home, "sys/kernel/mm/transparent_hugepage/shmem_enabled", "always [never]\n")
     put(home, "proc/self/mountinfo", "22 1 0:21 / /sys ro,nosuid - sysfs sysfs ro\n")
-    assert look("KVT-D203", context).fix.startswith("outside the container, on the host: `echo")
+    assert look("KVT-D203", context).fix.startswith(f"outside the {word}, on the host: `echo")
+    limits(home, "Max open files", "200")
+    assert ("--ulimit" in look("KVT-D212", context).fix) is (word == "container")
 
 
 def meminfo(home: Path, **values: int) -> None:
