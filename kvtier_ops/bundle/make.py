@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -187,14 +188,27 @@ def write_bundle(bundle: Bundle, path: Path, *, force: bool) -> None:
         if force:
             os.replace(scratch, path)
         else:
-            os.link(scratch, path)
+            _appear(scratch, path)
     except FileExistsError:
         raise BadInput(f"`{path}` exists", "`--force` overwrites it") from None
     except OSError as error:
         hint = "name a file in a folder that you may write to, with `-o FILE`"
         raise HostError(f"`{path}` cannot be written: {error.strerror}", hint) from error
     finally:
-        scratch.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            scratch.unlink()
+
+
+def _appear(scratch: Path, path: Path) -> None:
+    """Under its name, if that is free. Raises OSError."""
+    try:
+        os.link(scratch, path)
+    except FileExistsError:
+        raise
+    except OSError:  # FAT, exFAT and some shared folders have no links
+        if os.path.lexists(path):
+            raise FileExistsError(path) from None
+        os.rename(scratch, path)
 
 
 def _archive(bundle: Bundle) -> bytes:

@@ -19,9 +19,10 @@ from support.engine_process import wait_for
 
 from kvtier_ops import cli
 from kvtier_ops.bundle import sources
-from kvtier_ops.bundle.make import Bundle, make_bundle
+from kvtier_ops.bundle.make import Bundle, make_bundle, write_bundle
 from kvtier_ops.bundle.redact import MASK, Redactor
 from kvtier_ops.bundle.sources import Piece, Subject
+from kvtier_ops.errors import BadInput
 from kvtier_ops.instance import log_path_of, run_dir_of, state_dir_of
 
 Capture = pytest.CaptureFixture[str]
@@ -294,6 +295,37 @@ def test_only_its_owner_reads_it_and_nothing_is_overwritten(
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
     assert "manifest.json" in contents(out)
     assert [path.name for path in home.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_folder_that_may_not_be_written_is_told_before_the_work(
+    planted: Path, monkeypatch: pytest.MonkeyPatch, capfd: Capture
+) -> None:
+    monkeypatch.setattr("kvtier_ops.bundle.make.make_bundle", lambda *_: pytest.fail("it works"))
+    monkeypatch.chdir(planted.parent)
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    for more in ([], ["-o", str(planted.parent / "b.tgz")]):
+        assert cli.run(["doctor", "bundle", *more]) == 3
+        assert "cannot be written" in capfd.readouterr().err
+
+
+def test_a_file_system_without_links(planted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refuse)
+    made, path = Bundle("b", (), {}, b"{}"), planted.parent / "b.tgz"
+    write_bundle(made, path, force=False)
+    assert contents(path) == {"manifest.json": b"{}"}
+    with pytest.raises(BadInput, match="exists"):
+        write_bundle(made, path, force=False)
+    assert not list(planted.parent.glob(".b.tgz*"))
+
+
+def test_what_is_missing_is_told_in_one_line(planted: Path, capfd: Capture) -> None:
+    planted.write_text(planted.read_text().replace("path: ", "path: /nowhere"))
+    bundle(planted)
+    [line] = [each for each in capfd.readouterr().out.splitlines() if "missing: plan" in each]
+    assert "` hint: " in line
 
 
 def test_the_default_name_and_the_help(
