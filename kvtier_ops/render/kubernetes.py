@@ -30,6 +30,7 @@ from kvtier_ops.text import printable
 from kvtier_ops.units import UNITS
 
 PROFILE_FOLDER = "/etc/kvtier"
+_PROFILE = "profile.yaml"  # its key in the ConfigMap
 PERIOD_S = 10
 _HUGEPAGES = {UNITS["MiB"] * 2: "2Mi", UNITS["GiB"]: "1Gi"}
 
@@ -106,7 +107,7 @@ def _config_map(service: Service) -> dict[str, Any]:
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": _metadata(service, service.name),
-        "data": {"profile.yaml": profile_text(pod_profile(service))},
+        "data": {_PROFILE: profile_text(pod_profile(service))},
     }
 
 
@@ -238,7 +239,12 @@ def _arguments(service: Service) -> list[str]:
     for override in service.options.overrides:
         at = words.index(override)
         del words[at - 1 : at + 1]
-    return [f"{PROFILE_FOLDER}/profile.yaml", *words]
+    return [_profile_path(service), *words]
+
+
+def _profile_path(service: Service) -> str:
+    """In the pod. The instance's state is kept by it, beside that of others on the machine."""
+    return f"{PROFILE_FOLDER}/{service.name}.yaml"
 
 
 def _environment(service: Service) -> list[dict[str, Any]]:
@@ -291,8 +297,10 @@ def _host_places(service: Service) -> list[tuple[str, Place]]:
 
 
 def _mounts(service: Service) -> list[dict[str, Any]]:
+    # As a file: in a mounted folder it is a link into one of another name at every start.
+    profile = {"mountPath": _profile_path(service), "subPath": _PROFILE, "readOnly": True}
     mounts: list[dict[str, Any]] = [
-        {"name": "profile", "mountPath": PROFILE_FOLDER, "readOnly": True},
+        {"name": "profile", **profile},
         {"name": "tmp", "mountPath": "/tmp"},
         {"name": "shm", "mountPath": "/dev/shm"},
     ]

@@ -15,6 +15,7 @@ from kvtier_engine.server.routes import status
 from kvtier_ops import notify
 from kvtier_ops.cli import run
 from kvtier_ops.errors import BadInput
+from kvtier_ops.instance import instance_name
 from kvtier_ops.plan import make_plan
 from kvtier_ops.profile.load import load_profile, load_text
 from kvtier_ops.render import FORMATS
@@ -185,6 +186,20 @@ def test_the_user_that_it_runs_as(tmp_path: Path) -> None:
     for user in ("me", "1000:users", "1000:"):
         with pytest.raises(BadInput, match="no user of a pod"):
             render("kubernetes", service(path, user=user))
+
+
+def test_a_pod_knows_its_state_again(tmp_path: Path) -> None:
+    """State, such as which tenants were cleared, goes by the profile's real path. That of a file
+    in a ConfigMap's folder is another at each start of a pod."""
+    paths = []
+    for name in ("one", "two"):
+        made = service(small_profile(tmp_path), name=name)
+        *_, stateful = yaml.safe_load_all(render("kubernetes", made))
+        (container,) = stateful["spec"]["template"]["spec"]["containers"]
+        paths.append(container["args"][0])
+        [mount] = [each for each in container["volumeMounts"] if each["name"] == "profile"]
+        assert (mount["mountPath"], mount["subPath"]) == (paths[-1], "profile.yaml")
+    assert len({instance_name(Path(path)) for path in paths}) == 2, "both on one machine"
 
 
 def test_a_pod_that_is_not_root_can_read_its_key_files(tmp_path: Path) -> None:
