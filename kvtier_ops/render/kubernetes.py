@@ -32,6 +32,7 @@ from kvtier_ops.units import UNITS
 PROFILE_FOLDER = "/etc/kvtier"
 _PROFILE = "profile.yaml"  # its key in the ConfigMap
 PERIOD_S = 10
+CPUS_BESIDE_RANKS = 2  # of GPUs: the scheduler and the HTTP server; see the doctor's KVT-D603
 _HUGEPAGES = {UNITS["MiB"] * 2: "2Mi", UNITS["GiB"]: "1Gi"}
 
 
@@ -270,7 +271,7 @@ def _resources(service: Service) -> dict[str, Any]:
     limits = service.limits
     bound: dict[str, Any] = {"memory": str(limits.memory_bytes + limits.shm_bytes)}
     asked: dict[str, Any] = {
-        "cpu": str(max(1, service.plan.threads * service.plan.ranks.here)),
+        "cpu": str(_cpus(service)),
         "memory": str(limits.needed_bytes + limits.shm_bytes),
     }
     if service.plan.device == "cuda":
@@ -280,6 +281,15 @@ def _resources(service: Service) -> dict[str, Any]:
         name = f"hugepages-{_HUGEPAGES[page_bytes]}"
         bound[name] = asked[name] = str(pages * page_bytes)
     return {"requests": asked, "limits": bound}
+
+
+def _cpus(service: Service) -> int:
+    """What it keeps busy, as far as the machine can grant it: some are the system's, and a pod that
+    asks for all is never placed. There is no limit: it may use more."""
+    plan = service.plan
+    busy = plan.ranks.here * (plan.threads if plan.device == "cpu" else 1)
+    busy += 0 if plan.device == "cpu" else CPUS_BESIDE_RANKS
+    return max(1, min(busy, plan.host.cpus - max(1, plan.host.cpus // 10)))
 
 
 def _probe(path: str, failures: int) -> dict[str, Any]:

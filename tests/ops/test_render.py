@@ -18,7 +18,7 @@ from kvtier_ops.errors import BadInput
 from kvtier_ops.instance import instance_name
 from kvtier_ops.plan import make_plan
 from kvtier_ops.profile.load import load_profile, load_text
-from kvtier_ops.render import FORMATS
+from kvtier_ops.render import FORMATS, Service
 from kvtier_ops.render.kubernetes import pod_profile
 from kvtier_ops.render.limits import LAUNCHER_BYTES
 from kvtier_ops.render.profile_text import profile_text
@@ -186,6 +186,26 @@ def test_the_user_that_it_runs_as(tmp_path: Path) -> None:
     for user in ("me", "1000:users", "1000:"):
         with pytest.raises(BadInput, match="no user of a pod"):
             render("kubernetes", service(path, user=user))
+
+
+@pytest.mark.parametrize(
+    ("cpus", "threads", "asked"), [(8, 8, 7), (64, 64, 58), (1, 1, 1), (8, 2, 2)]
+)
+def test_a_pod_asks_for_cpus_that_a_machine_can_grant(
+    tmp_path: Path, cpus: int, threads: int, asked: int
+) -> None:
+    """Nowhere are all of them free: such a pod would wait for ever on the host it is meant for."""
+    made = service(small_profile(tmp_path))
+    plan = replace(made.plan, host=make_host(cpus=cpus), threads=threads)
+    assert cpus_of(replace(made, plan=plan)) == asked
+    assert cpus_of(of_guide("gpu-cpu")) == 8 + 2, "GPUs compute, beside scheduler and server"
+
+
+def cpus_of(made: Service) -> int:
+    *_, stateful = yaml.safe_load_all(render("kubernetes", made))
+    resources = stateful["spec"]["template"]["spec"]["containers"][0]["resources"]
+    assert "cpu" not in resources["limits"]
+    return int(resources["requests"]["cpu"])
 
 
 def test_a_pod_knows_its_state_again(tmp_path: Path) -> None:
