@@ -383,6 +383,9 @@ def test_what_is_left_all_the_same_is_left_out(
     [
         ("api_key=abc", f"api_key={MASK}"),
         ('"apiKey": "abc", "x": 1', f'"apiKey": "{MASK}", "x": 1'),
+        ("DB_PASS=abc, SSHPASS=abc", f"DB_PASS={MASK}, SSHPASS={MASK}"),
+        ("X-Proxy-Auth: abc", f"X-Proxy-Auth: {MASK}"),
+        ("NCCL_BYPASS=1, author: me", "NCCL_BYPASS=1, author: me"),
         ("X-Api-Key: abc", f"X-Api-Key: {MASK}"),
         ("password: my pass phrase\nnext: 1", f"password: {MASK}\nnext: 1"),
         ("--token abc --port 5", f"--token {MASK} --port 5"),
