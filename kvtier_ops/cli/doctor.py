@@ -79,15 +79,7 @@ def doctor(
     terminal = Terminal()
     width = terminal.out.width
     if schema or show_list or explain:
-        if explain:
-            text = report.render_explanation(explain, width)
-        else:
-            text = (
-                json.dumps(report.json_schema(), indent=2)
-                if schema
-                else (report.render_list(width))
-            )
-        terminal.data(text)
+        terminal.data(_told(explain, width, schema=schema))
         return ExitCode.OK
     selection = select(only or [], skip or [])
     changes = with_node_rank(overrides, node_rank)
@@ -100,6 +92,15 @@ def doctor(
     else:
         terminal.data(report.render(findings, width, strict=strict))
     return report.exit_code(findings, strict=strict)
+
+
+def _told(explain: str, width: int, *, schema: bool) -> str:
+    """What is known of the checks without making them."""
+    from kvtier_ops.doctor import report
+
+    if explain:
+        return report.render_explanation(explain, width)
+    return json.dumps(report.json_schema(), indent=2) if schema else report.render_list(width)
 
 
 def _running(
