@@ -236,6 +236,17 @@ def test_code_that_is_made_at_run_time_can_be_loaded_from_tmp(tmp_path: Path) ->
     assert container["tmpfs"] == ["/tmp:exec"], "docker mounts it noexec"
 
 
+def test_folders_that_would_be_refused_are_told(tmp_path: Path) -> None:
+    made = service(small_profile(tmp_path))
+    assert "the unit has those of" in render("systemd", made), "PrivateTmp hides it"
+    elsewhere = replace(made, places=(), profile_path=Path("/etc/kvtier/x.yaml"))
+    assert "the unit has those of" not in render("systemd", elsewhere)
+    compose = render("docker-compose", made)
+    assert yaml.safe_load(compose)["services"][made.name]["cap_drop"] == ["ALL"]
+    for folder in (tmp_path / "pages", "/var/lib/kvtier"):
+        assert f"#   {folder}\n" in compose, "root may not write there without capabilities"
+
+
 def test_a_unit_lets_its_interpreter_be_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
