@@ -13,6 +13,7 @@ from kvtier_ops.cli.bundle import bundle_command
 from kvtier_ops.cli.options import AsJson, NodeRank, Overrides, with_node_rank
 from kvtier_ops.errors import BadInput, ExitCode
 from kvtier_ops.profile.load import ProfileFile, load_profile
+from kvtier_ops.profile.secrets import masked
 from kvtier_ops.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -127,5 +128,5 @@ def _running(
 
     seconds = INTERVAL_S if interval is None else interval
     if seconds > 0:
-        Terminal().note(f"looking at {url} for {seconds:g} s")
+        Terminal().note(f"looking at {masked('', url)} for {seconds:g} s")
     return examine_live(url, file.profile if file else None, seconds, selection)
