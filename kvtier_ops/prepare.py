@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from kvtier_ops.cluster.node_rank import find_node_rank
-from kvtier_ops.errors import KvtierError
+from kvtier_ops.errors import KvtierError, ModelError
 from kvtier_ops.host import Host, probe
+from kvtier_ops.host.mounts import MountTable
 from kvtier_ops.instance import state_dir_of
 from kvtier_ops.model.facts import ModelFacts, read_model
 from kvtier_ops.model.pull import find_model
@@ -44,6 +46,7 @@ def prepare(file: ProfileFile, instead: Instead = HERE) -> Prepared:
     variables = os.environ if instead.host is None else {}
     here = find_node_rank(profile.cluster, variables)
     profile = here.written_into(profile)
+    _check_answers(profile.model.path)
     path = find_model(profile.model.path)
     model = read_model(path, profile.model.dtype, profile.tiers.kv_dtype)
     directories = profile.tiers.l3.directories
@@ -55,6 +58,16 @@ def prepare(file: ProfileFile, instead: Instead = HERE) -> Prepared:
     source = here.source if instead.host is None else ""
     ranks = replace(plan.ranks, node_rank_from=source)
     return Prepared(host, model, replace(plan, ranks=ranks))
+
+
+def _check_answers(model: str) -> None:
+    """Raises ModelError for a model on a server that says nothing: a look at it would not end."""
+    if not MountTable().answers(Path(model)):
+        raise ModelError(
+            f"cannot look at `{model}`: its file server does not answer",
+            "see the server and the network, or copy the model to a local disk",
+            field="model.path",
+        )
 
 
 def _with_model(profile: Profile, path: str) -> Profile:

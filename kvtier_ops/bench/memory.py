@@ -214,8 +214,11 @@ class _Workers:
                 thread.start()
             for thread in threads:
                 thread.join()
+        except RuntimeError as error:  # a limit of processes
+            raise OSError(errno.EAGAIN, str(error)) from None
         finally:  # also at Ctrl-C: they use memory that is about to be unmapped
             self.stop.set()
+            gate.abort()  # one that could not be started would be waited for by the others
             for thread in threads:
                 if thread.ident is not None:
                     thread.join()

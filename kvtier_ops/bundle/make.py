@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
+import re
 import tarfile
 import time
 from collections.abc import Callable, Sequence
@@ -15,12 +17,13 @@ from typing import Any
 from kvtier_ops.bundle.redact import Redactor, secrets_here, secrets_of
 from kvtier_ops.bundle.sources import SOURCES, Piece, Source, Subject, live
 from kvtier_ops.errors import BadInput, HostError, KvtierError
-from kvtier_ops.profile.load import ProfileFile, load_profile
+from kvtier_ops.profile.load import load_profile
 
 Progress = Callable[[str, int, int], None]
 
 MANIFEST = "manifest.json"
 MANIFEST_VERSION = 1
+SECRET_BYTES_MAX = 1 << 16  # of a file that is said to hold one
 REMOVED = (
     "values of the keys that the profile names, wherever they stand, also encoded",
     "values of environment variables whose names look like those of secrets",
@@ -59,7 +62,7 @@ def make_bundle(
     if path is not None and not path.is_file():
         raise BadInput("there is no such file", "name the profile, or none", place=str(path))
     subject, missing = _subject(path, overrides)
-    redactor = Redactor(_secrets(subject.file))
+    redactor = Redactor(_secrets(subject))
     missing = {name: redactor.clean(why) for name, why in missing.items()}
     sources = [*SOURCES, *([("live engine", live(url))] if url else [])]
     items: list[Item] = []
@@ -90,22 +93,52 @@ def _subject(path: Path | None, overrides: Sequence[str]) -> tuple[Subject, dict
         return Subject(path), {"profile, read": error.render()}
 
 
-def _secrets(file: ProfileFile | None) -> list[str]:
+def _secrets(subject: Subject) -> list[str]:
     """All that can be known: of the environment, and what the profile says where to find."""
     found = secrets_here()
-    if file is None:
-        return found
-    found += secrets_of(file.profile.engine.environment)
-    server = file.profile.server
-    for source in (*(key.source for key in server.api_keys), server.admin_key.source):
-        if source is None:
-            continue
-        try:
-            found.append(source.read())
-        except ValueError:
-            if source.env:
-                found.append(os.environ.get(source.env, ""))
+    if subject.file is None:
+        return found + _secrets_of_text(subject.path)
+    profile = subject.file.profile
+    found += secrets_of(profile.engine.environment)
+    server = profile.server
+    sources = [key.source for key in server.api_keys]
+    for source in (*sources, server.admin_key.source, profile.cluster.secret.source):
+        if source is not None:
+            found += _secret_at(source.env, source.file)
     return found
+
+
+# As a profile names a secret's place, also within one that is no YAML, or wrong elsewhere.
+_PLACE = re.compile(r"\b(env|file)[\"']?:[ \t]*([\"']?)([^\s\"',}#]+)\2")
+
+
+def _secrets_of_text(path: Path | None) -> list[str]:
+    """Of a profile that cannot be read as one: whatever it calls a place of a secret."""
+    if path is None:
+        return []
+    try:
+        text = path.read_text(errors="replace")
+    except OSError:
+        return []
+    found = []
+    for kind, _, name in _PLACE.findall(text):
+        is_file = kind == "file"
+        place = Path(os.path.abspath(path.parent / os.path.expanduser(name))) if is_file else None
+        found += _secret_at(None if is_file else name, place)
+    return found
+
+
+def _secret_at(env: str | None, file: Path | None) -> list[str]:
+    """Whatever is there, also if the server would not take it for a key."""
+    if env:
+        return [os.environ.get(env, "").strip()]
+    if file is None or not file.is_file():
+        return []
+    try:
+        with file.open("rb") as opened:
+            return [opened.read(SECRET_BYTES_MAX).decode(errors="replace").strip()]
+    except OSError:
+        return []
 
 
 def _take(source: Source, subject: Subject, redactor: Redactor, items: list[Item]) -> None:
@@ -155,14 +188,27 @@ def write_bundle(bundle: Bundle, path: Path, *, force: bool) -> None:
         if force:
             os.replace(scratch, path)
         else:
-            os.link(scratch, path)
+            _appear(scratch, path)
     except FileExistsError:
         raise BadInput(f"`{path}` exists", "`--force` overwrites it") from None
     except OSError as error:
         hint = "name a file in a folder that you may write to, with `-o FILE`"
         raise HostError(f"`{path}` cannot be written: {error.strerror}", hint) from error
     finally:
-        scratch.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            scratch.unlink()
+
+
+def _appear(scratch: Path, path: Path) -> None:
+    """Under its name, if that is free. Raises OSError."""
+    try:
+        os.link(scratch, path)
+    except FileExistsError:
+        raise
+    except OSError:  # FAT, exFAT and some shared folders have no links
+        if os.path.lexists(path):
+            raise FileExistsError(path) from None
+        os.rename(scratch, path)
 
 
 def _archive(bundle: Bundle) -> bytes:

@@ -67,6 +67,11 @@ def connect(url: str, timeout_s: float) -> http.client.HTTPConnection:
         raise wrong from None
     if not host or parts.path.strip("/"):
         raise wrong
+    if parts.username or parts.password:  # which would be shown wherever the address is
+        raise BadInput(
+            "an address has no user and no password here",
+            f"write `{parts.scheme}://{host}...`; the key of /admin is in `{KEY_VARIABLE}`",
+        )
     if parts.scheme == "http":
         return http.client.HTTPConnection(host, port, timeout=timeout_s)
     if parts.scheme == "https":

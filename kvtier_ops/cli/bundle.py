@@ -52,11 +52,10 @@ def bundle(
     from kvtier_ops.bundle.make import make_bundle, write_bundle
 
     terminal = Terminal()
-    if output is not None:
-        check_target(output, force=force)
+    check_target(output or Path("kvtier-bundle.tar.gz").absolute(), force=force or not output)
     with terminal.progress() as progress:
         made = make_bundle(profile, overrides or [], live, progress.update)
-    path = output if output is not None else Path(f"{made.folder}.tar.gz")
+    path = output or Path(f"{made.folder}.tar.gz")
     write_bundle(made, path, force=force)
     terminal.data(_contents(made))
     terminal.note(
@@ -70,5 +69,6 @@ def _contents(made: Bundle) -> str:
     for item in made.items:
         lines.append(f"{len(item.data):>9}  {item.cleaned:>7}  {item.name}")
     lines += ["", "secrets are removed; names of users, hosts, folders and tenants are not"]
-    lines += [f"missing: {shortened(f'{name}: {why}', 300)}" for name, why in made.missing.items()]
+    for name, why in made.missing.items():
+        lines.append(f"missing: {name}: {shortened(' '.join(why.split()), 300)}")
     return "\n".join(lines)

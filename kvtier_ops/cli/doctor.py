@@ -13,6 +13,7 @@ from kvtier_ops.cli.bundle import bundle_command
 from kvtier_ops.cli.options import AsJson, NodeRank, Overrides, with_node_rank
 from kvtier_ops.errors import BadInput, ExitCode
 from kvtier_ops.profile.load import ProfileFile, load_profile
+from kvtier_ops.profile.secrets import masked
 from kvtier_ops.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -78,10 +79,13 @@ def doctor(
         raise BadInput("goes with `--live URL`", place="--interval")
     terminal = Terminal()
     if schema or show_list or explain:
-        return _tell(terminal, explain, schema=schema)
+        terminal.data(_told(explain, terminal.out.width, schema=schema))
+        return ExitCode.OK
     selection = select(only or [], skip or [])
     changes = with_node_rank(overrides, node_rank)
     file = load_profile(profile, changes) if profile else None
+    if profile and not live:
+        _note_served(profile, terminal)
     findings = _running(live, file, interval, selection) if live else examine(file, selection)
     if as_json:
         name = str(profile) if profile else None
@@ -92,18 +96,28 @@ def doctor(
     return report.exit_code(findings, strict=strict)
 
 
-def _tell(terminal: Terminal, explain: str, *, schema: bool) -> int:
-    """What needs no check to be made: the schema, an explanation, or the list."""
+def _note_served(profile: Path, terminal: Terminal) -> None:
+    """What this very profile's engine holds is not there for a second one, which is looked for."""
+    from kvtier_ops.instance import instance_name
+    from kvtier_ops.instances.find import all_instances
+
+    name = instance_name(profile)
+    named = (each for each in all_instances() if each.state.name == name)
+    served = next((each for each in named if each.is_alive), None)
+    if served is not None:
+        terminal.note(
+            f"`{name}` is being served: its port, its L3 and its memory count as taken here\n"
+            f"hint: `kvtier doctor --live {served.state.url or 'URL'}` looks at what runs"
+        )
+
+
+def _told(explain: str, width: int, *, schema: bool) -> str:
+    """What is known of the checks without making them."""
     from kvtier_ops.doctor import report
 
-    width = terminal.out.width
-    if schema:
-        terminal.data(json.dumps(report.json_schema(), indent=2))
-    else:
-        terminal.data(
-            report.render_explanation(explain, width) if explain else report.render_list(width)
-        )
-    return ExitCode.OK
+    if explain:
+        return report.render_explanation(explain, width)
+    return json.dumps(report.json_schema(), indent=2) if schema else report.render_list(width)
 
 
 def _running(
@@ -113,5 +127,5 @@ def _running(
 
     seconds = INTERVAL_S if interval is None else interval
     if seconds > 0:
-        Terminal().note(f"looking at {url} for {seconds:g} s")
+        Terminal().note(f"looking at {masked('', url)} for {seconds:g} s")
     return examine_live(url, file.profile if file else None, seconds, selection)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from pathlib import Path
@@ -10,13 +11,19 @@ from kvtier_ops.errors import BadInput, HostError
 
 
 def check_target(path: Path, *, force: bool) -> None:
-    """Raises BadInput where `path` cannot become a new file, or with `force` an old one."""
+    """Before work is done for it. Raises BadInput where `path` cannot become a new file, or with
+    `force` an old one; HostError where nothing may be written."""
     if path.is_dir():
         raise BadInput(f"`{path}` is a folder", "name a file in it")
     if not path.parent.is_dir():
         raise BadInput(f"there is no folder `{path.parent}`", "make it, or name another")
     if os.path.lexists(path) and not force:
         raise BadInput(f"`{path}` exists", "`--force` overwrites it")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise HostError(
+            f"`{path}` cannot be written: the folder may not be, by uid {os.geteuid()}",
+            "name a file in another one, with `-o FILE`",
+        )
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -35,4 +42,5 @@ def write_whole(path: Path, text: str) -> None:
     except OSError as error:
         raise HostError(f"`{path}` cannot be written: {error.strerror}") from error
     finally:
-        scratch.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            scratch.unlink()

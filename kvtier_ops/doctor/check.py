@@ -11,6 +11,7 @@ from typing import Protocol
 
 from kvtier_ops.errors import KvtierError, Problem
 from kvtier_ops.host import Host, probe
+from kvtier_ops.host.mounts import MountTable
 from kvtier_ops.plan import Plan
 from kvtier_ops.prepare import Prepared
 from kvtier_ops.profile.schema import Profile
@@ -59,6 +60,15 @@ class Context:
     def host(self) -> Host:
         """The plan's, or a fresh probe. Raises HostError."""
         return self.prepared.host if self.prepared else probe(self.root)
+
+    @cached_property
+    def silent(self) -> frozenset[Path]:
+        """Directories of the profile on a server that does not answer: no check may look there."""
+        if self.profile is None:
+            return frozenset()
+        named = (*self.profile.tiers.l3.directories, *self.profile.cluster.shared_directories)
+        mounts = MountTable(self.root)
+        return frozenset(path for path in named if not mounts.answers(path))
 
     def has(self, needs: Needs) -> bool:
         if needs is Needs.NODES:

@@ -7,6 +7,7 @@ from kvtier_ops.doctor.plan_warnings import plan_findings
 from kvtier_ops.doctor.registry import CHECKS, ENTRIES
 from kvtier_ops.doctor.select import ALL, Selection
 from kvtier_ops.errors import BadInput, KvtierError
+from kvtier_ops.host.gpus import nvml_held
 from kvtier_ops.prepare import prepare
 from kvtier_ops.profile.load import ProfileFile
 
@@ -14,23 +15,35 @@ from kvtier_ops.profile.load import ProfileFile
 def examine(file: ProfileFile | None, selection: Selection = ALL) -> list[Finding]:
     """Never raises for the state of host or model: that is what the findings are for.
 
-    Raises BadInput if all that was selected needs a profile, and there is none.
+    Raises BadInput if all that was selected needs a profile, and there is none, or a running
+    engine.
     """
+    _check_selection(selection, has_profile=file is not None)
+    with nvml_held():
+        return find(_context(file), selection)
+
+
+def _context(file: ProfileFile | None) -> Context:
     if file is None:
-        _check_selection(selection)
-        return find(Context(), selection)
+        return Context()
     try:
-        context = Context(file.profile, prepare(file), path=file.path)
+        return Context(file.profile, prepare(file), path=file.path)
     except KvtierError as error:
-        context = Context(file.profile, refusal=error, path=file.path)
-    return find(context, selection)
+        return Context(file.profile, refusal=error, path=file.path)
 
 
-def _check_selection(selection: Selection) -> None:
+def _check_selection(selection: Selection, *, has_profile: bool) -> None:
     if selection.ids is None:
         return
     chosen = [entry for entry in ENTRIES if entry.id in selection.ids]
-    if all(entry.needs is not Needs.NOTHING for entry in chosen):
+    if all(entry.needs is Needs.ENGINE for entry in chosen):
+        raise BadInput(
+            f"{chosen[0].id} looks at a running engine, and none is named"
+            if len(chosen) == 1
+            else "all of these checks look at a running engine, and none is named",
+            "`kvtier doctor --live URL --only ...`",
+        )
+    if not has_profile and all(entry.needs is not Needs.NOTHING for entry in chosen):
         raise BadInput(
             f"{chosen[0].id} looks at what a profile asks for, and none is named"
             if len(chosen) == 1

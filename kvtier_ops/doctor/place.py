@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 
@@ -9,10 +10,17 @@ from kvtier_ops.doctor.check import Context
 from kvtier_ops.host.container import container_of
 from kvtier_ops.host.mounts import MountTable
 
+_UNIT = "INVOCATION_ID"  # systemd sets it for what a unit runs
+
 
 def in_container(root: Path) -> bool:
-    """By what runtimes leave, or as /sys is read-only."""
-    return bool(container_of(root)) or not may_write(root, "sys")
+    """By what runtimes leave, or as /sys is read-only, which it is in a unit of systemd as well."""
+    return bool(container_of(root)) or not (may_write(root, "sys") or _UNIT in os.environ)
+
+
+def outside(root: Path) -> str:
+    """Where what may not be written here can be changed."""
+    return f"outside the {'container' if in_container(root) else 'unit'}, on the host"
 
 
 def may_write(root: Path, name: str) -> bool:
@@ -32,15 +40,19 @@ def write_fix(context: Context, value: str, *files: str, tuned: bool = False) ->
     names = " ".join(files)
     command = f"`echo {value} | sudo tee {names}`"
     if not may_write(context.root, files[0].lstrip("/")):
-        return f"outside the container, on the host: {command}"
+        return f"{outside(context.root)}: {command}"
     return f"`sudo kvtier tune {profile_word(context)}`, or {command}" if tuned else command
 
 
-def limit_fix(context: Context, *, ulimit: str, systemd: str, docker: str) -> str:
-    """How to raise a limit of processes."""
+def limit_fix(context: Context, *, prlimit: str, systemd: str, docker: str = "") -> str:
+    """How to raise a limit of processes, also the hard one, which `ulimit` raises for root alone.
+    `docker`: its option, if it has one."""
+    shell = f"`sudo prlimit --pid $$ {prlimit}`"
     if in_container(context.root):
+        start = f"start the container with `{docker}` (Kubernetes: in the node's container runtime)"
+        runtime = f"`{systemd}` in the systemd unit of the container runtime"
         return (
-            f"outside, start the container with `{docker}` (Kubernetes: in the node's container "
-            f"runtime); without a container `{ulimit}`, or `{systemd}` in the systemd unit"
+            f"outside, {start if docker else runtime}; without a container {shell}, or "
+            f"`{systemd}` in the systemd unit"
         )
-    return f"`{ulimit}` in the shell that launches, or `{systemd}` in the systemd unit"
+    return f"{shell} in the shell that launches, or `{systemd}` in the systemd unit"

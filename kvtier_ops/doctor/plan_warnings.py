@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from kvtier_ops.doctor.check import Context, Finding, Severity
-from kvtier_ops.doctor.place import may_write, profile_word
+from kvtier_ops.doctor.place import may_write, outside, profile_word
 from kvtier_ops.plan import Warning_
 
 PLAN_GROUP = "plan"
@@ -52,7 +52,7 @@ def _fix(context: Context, warning: Warning_) -> str:
     if warning.id != _HUGEPAGES:
         return warning.hint
     if not may_write(context.root, "sys/kernel/mm/hugepages"):
-        return f"outside the container, on the host: {warning.hint}"
+        return f"{outside(context.root)}: {warning.hint}"
     return warning.hint.replace("kvtier tune PROFILE", f"kvtier tune {profile_word(context)}")
 
 

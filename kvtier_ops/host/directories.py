@@ -21,6 +21,11 @@ def nearest_folder(path: Path) -> Path:
 
 def read_directory(path: Path, mounts: MountTable) -> DirectoryFacts:
     """Raises HostError for a directory that cannot be looked at."""
+    if not mounts.answers(path):
+        raise HostError(
+            f"cannot look at `{path}`: its file server does not answer",
+            "see the server and the network, or choose another directory in `tiers.l3.directories`",
+        )
     try:
         nearest = nearest_folder(path)
         exists = path.is_dir()

@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from kvtier_ops.host.sysfs import read_int
 from kvtier_ops.host.types import Gpu
+
+
+@contextmanager
+def nvml_held() -> Iterator[None]:
+    """While it lasts, whoever else opens and closes NVML does so at once: NVML counts. Without a
+    persistence daemon the driver wakes every GPU at the first open, in seconds."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception:  # there is none, or a broken one: whoever reads it says so
+        yield
+        return
+    try:
+        yield
+    finally:
+        with suppress(pynvml.NVMLError):
+            pynvml.nvmlShutdown()
 
 
 def read_gpus(root: Path, visible: str | None = None) -> tuple[Gpu, ...]:

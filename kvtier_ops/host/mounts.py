@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,8 @@ _PSEUDO = (
 )
 _HIDDEN = tuple(map(Path, ("/proc", "/sys", "/dev", "/run", "/snap")))
 ANSWER_S_MAX = 2.0  # of a file system on a network
+ASK_AGAIN_S = 10.0  # one that did not is taken for dead so long
+_SILENT: dict[Path, float] = {}  # mount point -> when it did not answer
 _UNENDED: list[subprocess.Popen[bytes]] = []
 _OVERLAYS_MAX = 8  # one above the other
 
@@ -84,6 +88,19 @@ class MountTable:
             except OSError:
                 continue
         return tuple(found)
+
+    def answers(self, path: Path) -> bool:
+        """False where `path`, links in it aside, lies on a network whose server says nothing:
+        whoever looks there does not return."""
+        mount = self._mount_of(path)
+        if mount is None or not _is_remote(mount):
+            return True
+        if time.monotonic() - _SILENT.get(mount.point, -math.inf) < ASK_AGAIN_S:
+            return False
+        if _is_folder(mount):
+            return True
+        _SILENT[mount.point] = time.monotonic()
+        return False
 
     def options_at(self, path: Path) -> tuple[str, ...]:
         """Of the mount that `path` lies below; none where nothing is known of it."""
@@ -145,9 +162,13 @@ class MountTable:
         return devices[0] if devices else DriveKind.UNKNOWN
 
 
+def _is_remote(mount: Mount) -> bool:
+    return mount.kind in _NETWORK or mount.kind.startswith("fuse.")
+
+
 def _is_folder(mount: Mount) -> bool:
     """A network's is asked in a process of its own: one that is dead holds for ever who asks it."""
-    if mount.kind not in _NETWORK and not mount.kind.startswith("fuse."):
+    if not _is_remote(mount):
         return mount.point.is_dir()
     command = ["stat", "-f", "-c", "%T", str(mount.point)]
     try:

@@ -13,6 +13,7 @@ MASK = "********"
 
 _ANYWHERE = ("SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL")
 _AT_THE_END = ("KEY", "KEYS", "TOKEN")  # of a word: TOKENIZERS_PARALLELISM, MAX_TOKENS are none
+_WHOLE = ("PASS", "SSHPASS", "AUTH")  # DB_PASS; BYPASS and AUTHOR are none
 _CREDENTIALS_OF_URL = re.compile(r"(?<=://)[^/@\s]*:[^/@\s]+(?=@)")
 
 
@@ -20,7 +21,8 @@ def looks_secret(name: str) -> bool:
     """True if a variable or field of this name may hold a secret: `HF_TOKEN`, `apiKey2`."""
     words = [word.strip("0123456789") for word in re.split(r"[^A-Za-z0-9]+", name.upper())]
     return any(
-        word.endswith(_AT_THE_END) or any(part in word for part in _ANYWHERE) for word in words
+        word.endswith(_AT_THE_END) or word in _WHOLE or any(part in word for part in _ANYWHERE)
+        for word in words
     )
 
 

@@ -35,7 +35,10 @@ def escaped(text: str) -> str:
 def _notes(service: Service) -> list[str]:
     notes = [
         "The host is tuned outside of the container, where it can be: see the command tune.\n"
-        "Docker's seccomp profile forbids io_uring: the page store then reads with threads."
+        "Docker's seccomp profile forbids io_uring: the page store then reads with threads.",
+        "Folders that it writes to must belong to the user that it runs as (--user, else the\n"
+        "image's), also if that is root, who has no capabilities here:\n"
+        + "\n".join(f"  {place.path}" for place in container_places(service) if place.writable),
     ]
     if service.secrets:
         notes.append(
@@ -63,7 +66,7 @@ def _service(service: Service) -> dict[str, Any]:
             "core": 0,
         },
         "read_only": True,
-        "tmpfs": ["/tmp"],
+        "tmpfs": ["/tmp:exec"],  # docker's default is noexec: Triton loads what it has compiled
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges:true"],
         "healthcheck": _health(service),

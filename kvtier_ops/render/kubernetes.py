@@ -6,6 +6,7 @@ Kubernetes replaces `$(NAME)` in commands and variables: a plain `$` is written 
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import version
 from typing import Any
 
@@ -25,10 +26,13 @@ from kvtier_ops.render.containers import (
 from kvtier_ops.render.profile_text import profile_text
 from kvtier_ops.render.service import Place, Service
 from kvtier_ops.render.yaml_text import as_yaml
+from kvtier_ops.text import printable
 from kvtier_ops.units import UNITS
 
 PROFILE_FOLDER = "/etc/kvtier"
+_PROFILE = "profile.yaml"  # its key in the ConfigMap
 PERIOD_S = 10
+CPUS_BESIDE_RANKS = 2  # of GPUs: the scheduler and the HTTP server; see the doctor's KVT-D603
 _HUGEPAGES = {UNITS["MiB"] * 2: "2Mi", UNITS["GiB"]: "1Gi"}
 
 
@@ -104,7 +108,7 @@ def _config_map(service: Service) -> dict[str, Any]:
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": _metadata(service, service.name),
-        "data": {"profile.yaml": profile_text(pod_profile(service))},
+        "data": {_PROFILE: profile_text(pod_profile(service))},
     }
 
 
@@ -198,11 +202,7 @@ def _container(service: Service) -> dict[str, Any]:
         "readOnlyRootFilesystem": True,
         "capabilities": capabilities,
     }
-    user, _, group = service.options.user.partition(":")
-    if user.isdecimal():
-        security["runAsUser"] = int(user)
-        if group.isdecimal():
-            security["runAsGroup"] = int(group)
+    security.update(_user(service))
     return {
         "name": "kvtier",
         "image": image(service),
@@ -219,13 +219,33 @@ def _container(service: Service) -> dict[str, Any]:
     }
 
 
+def _user(service: Service) -> dict[str, int]:
+    """Raises BadInput for a name: only an image knows its users' names, and a pod takes numbers."""
+    if not service.options.user:
+        return {}
+    match = re.fullmatch(r"([0-9]{1,10})(?::([0-9]{1,10}))?", service.options.user)
+    if match is None:
+        raise BadInput(
+            f"`{printable(service.options.user)[:60]}` is no user of a pod",
+            "give its number, and maybe its group's, such as `--user 1000:1000`",
+            place="--user",
+        )
+    names = ("runAsUser", "runAsGroup")
+    return {name: int(found) for name, found in zip(names, match.groups(), strict=True) if found}
+
+
 def _arguments(service: Service) -> list[str]:
     """Overrides of the command line are in the ConfigMap already; pinned sizes are not."""
     _, _, *words = service.launch
     for override in service.options.overrides:
         at = words.index(override)
         del words[at - 1 : at + 1]
-    return [f"{PROFILE_FOLDER}/profile.yaml", *words]
+    return [_profile_path(service), *words]
+
+
+def _profile_path(service: Service) -> str:
+    """In the pod. The instance's state is kept by it, beside that of others on the machine."""
+    return f"{PROFILE_FOLDER}/{service.name}.yaml"
 
 
 def _environment(service: Service) -> list[dict[str, Any]]:
@@ -251,7 +271,7 @@ def _resources(service: Service) -> dict[str, Any]:
     limits = service.limits
     bound: dict[str, Any] = {"memory": str(limits.memory_bytes + limits.shm_bytes)}
     asked: dict[str, Any] = {
-        "cpu": str(max(1, service.plan.threads * service.plan.ranks.here)),
+        "cpu": str(_cpus(service)),
         "memory": str(limits.needed_bytes + limits.shm_bytes),
     }
     if service.plan.device == "cuda":
@@ -261,6 +281,15 @@ def _resources(service: Service) -> dict[str, Any]:
         name = f"hugepages-{_HUGEPAGES[page_bytes]}"
         bound[name] = asked[name] = str(pages * page_bytes)
     return {"requests": asked, "limits": bound}
+
+
+def _cpus(service: Service) -> int:
+    """What it keeps busy, as far as the machine can grant it: some are the system's, and a pod that
+    asks for all is never placed. There is no limit: it may use more."""
+    plan = service.plan
+    busy = plan.ranks.here * (plan.threads if plan.device == "cpu" else 1)
+    busy += 0 if plan.device == "cpu" else CPUS_BESIDE_RANKS
+    return max(1, min(busy, plan.host.cpus - max(1, plan.host.cpus // 10)))
 
 
 def _probe(path: str, failures: int) -> dict[str, Any]:
@@ -278,8 +307,10 @@ def _host_places(service: Service) -> list[tuple[str, Place]]:
 
 
 def _mounts(service: Service) -> list[dict[str, Any]]:
+    # As a file: in a mounted folder it is a link into one of another name at every start.
+    profile = {"mountPath": _profile_path(service), "subPath": _PROFILE, "readOnly": True}
     mounts: list[dict[str, Any]] = [
-        {"name": "profile", "mountPath": PROFILE_FOLDER, "readOnly": True},
+        {"name": "profile", **profile},
         {"name": "tmp", "mountPath": "/tmp"},
         {"name": "shm", "mountPath": "/dev/shm"},
     ]
@@ -308,7 +339,8 @@ def _volumes(service: Service) -> list[dict[str, Any]]:
         size = _HUGEPAGES[service.plan.hugepages[0].page_bytes]
         volumes.append({"name": "hugepages", "emptyDir": {"medium": f"HugePages-{size}"}})
     if _key_files(service):
-        keys = {"secretName": f"{service.name}-files", "defaultMode": 0o400}
+        # Files of a Secret are root's, and the container is somebody else; nobody else is in it.
+        keys = {"secretName": f"{service.name}-files", "defaultMode": 0o444}
         volumes.append({"name": "keys", "secret": keys})
     for name, place in _host_places(service):
         kind = "DirectoryOrCreate" if place.writable else "File" if place.is_file else "Directory"

@@ -6,8 +6,10 @@ systemd reads a line of Exec as words in quotes, with `%` and, unless the comman
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from kvtier_ops.text import printable
 DEFAULT_USER = "kvtier"
 RESTARTS_MAX, RESTARTS_S, RESTART_S = 5, 900, 10
 _HOMES = ("/home", "/root", "/run/user")
+_TEMPORARY = ("/tmp", "/var/tmp")
 _PLAIN = re.compile(r"[A-Za-z0-9_@+=:,./-]+")
 _PRIVILEGED_PORTS = 1024
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}|[0-9]{1,10}")
@@ -77,6 +80,11 @@ def _installing(service: Service) -> list[str]:
         notes.append(
             f"{_secret_file(service)} (root's, mode 0600) has the secrets, a line NAME=VALUE for "
             f"each of:\n  {' '.join(service.secrets)}"
+        )
+    if _lies_in(service, _TEMPORARY):
+        notes.append(
+            "Something that it uses lies in /tmp or /var/tmp, and the unit has those of\n"
+            "its own, which are empty: move it, and make this again."
         )
     if _needs_home(service):
         notes.append(f"Something that it uses lies in a home folder: {user} must be let in there.")
@@ -201,9 +209,16 @@ def _walls(service: Service) -> list[str]:
 
 
 def _needs_home(service: Service) -> bool:
+    return _lies_in(service, _HOMES)
+
+
+def _lies_in(service: Service, folders: tuple[str, ...]) -> bool:
     used = [service.profile_path, Path(service.program), *(p.path for p in service.places)]
+    if not service.options.program:
+        # A virtual environment links to an interpreter that uv and pyenv keep in a home folder.
+        used.append(Path(os.path.realpath(sys.executable)))
     used += [Path(value) for name, value in service.environment.items() if name.startswith("XDG_")]
-    return any(path.is_relative_to(home) for path in used for home in _HOMES)
+    return any(path.is_relative_to(folder) for path in used for folder in folders)
 
 
 _GPU_DEVICES = ("char-nvidia", "char-nvidia-frontend", "char-nvidia-uvm", "char-nvidia-caps")

@@ -86,3 +86,12 @@ def put(home: Path, name: str, text: str) -> None:
     path = home / "root" / name.lstrip("/")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
+
+
+def limits(home: Path, name: str, soft: str) -> None:
+    """Of this process, on the fake host."""
+    put(
+        home,
+        "proc/self/limits",
+        f"Limit  Soft Limit  Hard Limit  Units\n{name:<26}{soft:<21}{soft}\n",
+    )

@@ -221,6 +221,27 @@ def test_a_system_that_refuses_is_a_sentence(monkeypatch: pytest.MonkeyPatch) ->
     assert threading.active_count() == threads
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), KeyboardInterrupt()])
+def test_threads_that_began_do_not_wait_for_one_that_does_not(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    real, started = threading.Thread.start, []
+
+    def start(thread: threading.Thread) -> None:
+        if started:
+            raise error
+        real(thread)
+        started.append(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    cpu = min(os.sched_getaffinity(0))
+    wanted = OSError if isinstance(error, RuntimeError) else KeyboardInterrupt
+    with pytest.raises(wanted):
+        bench._Workers([cpu, cpu]).run(lambda number: None)
+    assert not started[0].is_alive()
+
+
 def test_an_old_kernel_is_touched_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     real = bench._advise
 

@@ -107,6 +107,16 @@ def test_what_needs_a_profile_is_refused_without_one(capfd: Capture) -> None:
     assert run(capfd, "--only", "KVT-D101")[0] == 0
 
 
+def test_checks_of_an_engine_and_of_a_host_are_not_mixed_up(home: Path, capfd: Capture) -> None:
+    """Nothing would be looked at, and that would count as well."""
+    profile = load(home).path
+    for arguments in (["--only", "L1"], [profile, "--only", "KVT-L101"]):
+        code, _, err = run(capfd, *arguments)
+        assert (code, "--live URL" in err) == (2, True), err
+    code, _, err = run(capfd, "--live", "http://127.0.0.1:1", "--only", "disk")
+    assert (code, "they look at the host" in err) == (2, True), err
+
+
 def test_mistakes_are_bad_input(home: Path, capfd: Capture) -> None:
     assert run(capfd, "--only", "dsik")[0] == 2
     assert run(capfd, "--explain", "KVT-D999")[0] == 2

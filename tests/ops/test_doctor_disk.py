@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from ops.builders import disk, make_host
 from ops.doctored import all_of, context_of, failing, load, look, of, on_host, put
-from support.mounted import ext4, mounted
+from support.mounted import dead_server, ext4, mounted
 
 from kvtier_ops.doctor import Context
 from kvtier_ops.doctor.examine import examine
@@ -70,7 +71,24 @@ def test_directory_mode(home: Path, l3: ProfileFile) -> None:
     if os.geteuid() == 0:
         (home / "pages").chmod(0o700)
         os.chown(home / "pages", 12345, -1)
-        assert "owned by uid 12345" in of(examine(l3), "KVT-D302").current
+        finding = of(examine(l3), "KVT-D302")
+        assert "owned by uid 12345" in finding.current
+        assert "`sudo -u '#12345' ...`" in finding.fix, (
+            "a service's directory is not root's to take"
+        )
+
+
+def test_the_fix_of_an_owner_is_whole_where_a_shell_has_no_user(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In containers USER is not set: `chown  DIR` would be without an owner."""
+    monkeypatch.delenv("USER", raising=False)
+    (home / "pages").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    fix = failing("KVT-D301", Context(with_l3(home, home / "pages/new").profile)).fix
+    command = fix.split("`")[1].replace("sudo ", "")
+    subprocess.run(["sh", "-c", command], check=True)
+    assert (home / "pages/new").stat().st_uid == os.geteuid()
 
 
 def test_direct_io(l3: ProfileFile, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,6 +109,23 @@ def test_preallocation(home: Path, l3: ProfileFile) -> None:
     with mounted("ramfs", "mode=700", home / "ramfs") as place:
         found = failing("KVT-D310", Context(with_l3(home, place).profile))
     assert found.current == "the file system refuses it: Operation not supported"
+
+
+@pytest.mark.timeout(30)
+def test_a_server_that_does_not_answer_holds_nobody(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks it is held by the kernel until the server comes back."""
+    monkeypatch.setattr("kvtier_ops.host.mounts.ANSWER_S_MAX", 0.2)
+    with dead_server(home / "far") as far:
+        pages = with_l3(home, far / "pages")
+        found = examine(pages)
+        assert of(found, "KVT-D301").current == "its file server does not answer"
+        assert "does not answer" in of(found, "KVT-D201").current
+        assert not [each for each in found if each.broke]
+        lies_there = examine(load(home, f"model.path={far}/model"))
+        assert "does not answer" in of(lies_there, "KVT-D401").current
+    assert of(examine(with_l3(home, home / "near")), "KVT-D301").ok
 
 
 def test_inodes(home: Path, l3: ProfileFile) -> None:
@@ -171,6 +206,12 @@ def test_mount_options(home: Path) -> None:
     assert "`discard`: every freed block" in found.current
     assert "`data=journal`: every page is written twice" in found.current
     assert "remount,nodiscard / && sudo systemctl enable --now fstrim.timer" in found.fix
+    on_nvme = lying_on(home, drives=(NVME,), options=("rw", "discard"))
+    queue = "sys/class/block/nvme0n1/queue/discard_max_bytes"
+    put(home, queue, "2199023255040\n")
+    assert not look("KVT-D307", on_nvme).ok
+    put(home, queue, "0\n")
+    assert look("KVT-D307", on_nvme).ok, "the drive knows no discard: it changes nothing"
     btrfs = lying_on(home, kind="btrfs", options=("rw", "compress=zstd:3"))
     assert f"btrfs property set {home}/pages compression none" in look("KVT-D307", btrfs).fix
 

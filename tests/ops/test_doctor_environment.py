@@ -12,11 +12,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ops.doctored import all_of, load, look, put
+from ops.doctored import all_of, load, look, of, put
 from ops.test_host_gpus import failing, nvml
 
 from kvtier_ops.doctor import Context
 from kvtier_ops.doctor.checks import environment, gpu
+from kvtier_ops.doctor.examine import examine
 
 
 def test_python(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,6 +198,41 @@ def test_gpus_seen(
     found = look("KVT-D112", context)
     assert "unset CUDA_VISIBLE_DEVICES" in found.fix
     assert "compute on the CPU" in found.reason
+
+
+def test_gpus_that_a_container_was_not_given(home: Path, install: Callable[..., None]) -> None:
+    """/sys shows all of the host's; a pod that asked for one of eight sees that one."""
+    context = bus(home, 8)
+    put(home, "run/.containerenv", "")
+    install(1)
+    assert look("KVT-D112", context).ok
+    install(0)
+    assert not look("KVT-D112", context).ok
+
+
+def test_gpus_that_a_virtual_machine_has(home: Path, install: Callable[..., None]) -> None:
+    context = bus(home, 2)
+    driver = home / "root/sys/bus/pci/drivers/vfio-pci"
+    driver.mkdir(parents=True)
+    (home / "root/sys/bus/pci/devices/0000:01:00.0/driver").symlink_to(driver)
+    install(1)
+    assert look("KVT-D112", context).current == "1 of 1 are seen"
+
+
+def test_the_driver_is_opened_once(home: Path, install: Callable[..., None]) -> None:
+    """Each time that nobody else has it open, it wakes all GPUs, which takes seconds."""
+    opens = {"now": 0, "first": 0}
+
+    def init() -> None:
+        opens["first"] += not opens["now"]
+        opens["now"] += 1
+
+    def shutdown() -> None:
+        opens["now"] -= 1
+
+    install(1, nvmlInit=init, nvmlShutdown=shutdown)
+    assert of(examine(load(home, "engine.device=cuda")), "KVT-D113").ok
+    assert opens == {"now": 0, "first": 1}
 
 
 def test_gpus_that_nothing_shows(

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import mmap
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from ops.builders import GIB
-from ops.doctored import all_of, context_of, failing, gpu_host, load, look, on_host, planned, put
+from ops.doctored import (
+    all_of,
+    context_of,
+    failing,
+    gpu_host,
+    limits,
+    load,
+    look,
+    on_host,
+    planned,
+    put,
+)
 from support.memory_group import memory_group
 
 from kvtier_ops.doctor import Context
@@ -49,11 +59,20 @@ def test_transparent_hugepages(home: Path, word: str, ok: bool) -> None:
         )
 
 
-def test_where_sys_is_read_only_the_fix_is_outside(home: Path) -> None:
+@pytest.mark.parametrize(("unit", "word"), [("", "container"), ("0123", "unit")])
+def test_where_sys_is_read_only_the_fix_is_outside(
+    home: Path, monkeypatch: pytest.MonkeyPatch, unit: str, word: str
+) -> None:
+    """ProtectKernelTunables makes it so in the unit that `kvtier render systemd` writes."""
+    monkeypatch.delenv("INVOCATION_ID", raising=False)
+    if unit:
+        monkeypatch.setenv("INVOCATION_ID", unit)
     context = planned(home, LARGE, memory_available_bytes=16 * GIB)
     put(home, "sys/kernel/mm/transparent_hugepage/shmem_enabled", "always [never]\n")
     put(home, "proc/self/mountinfo", "22 1 0:21 / /sys ro,nosuid - sysfs sysfs ro\n")
-    assert look("KVT-D203", context).fix.startswith("outside the container, on the host: `echo")
+    assert look("KVT-D203", context).fix.startswith(f"outside the {word}, on the host: `echo")
+    limits(home, "Max open files", "200")
+    assert ("--ulimit" in look("KVT-D212", context).fix) is (word == "container")
 
 
 def meminfo(home: Path, **values: int) -> None:
@@ -152,79 +171,6 @@ def test_hugepages_that_the_cgroup_does_not_grant(home: Path) -> None:
     assert "hugetlb.2MB.max" in told[0].fix
     put(home, ".dockerenv", "")
     assert "hugepages-2Mi: 64Mi" in look("KVT-D205", context).fix
-
-
-def limits(home: Path, name: str, soft: str) -> None:
-    put(
-        home,
-        "proc/self/limits",
-        f"Limit  Soft Limit  Hard Limit  Units\n{name:<26}{soft:<21}{soft}\n",
-    )
-
-
-def test_locked_memory(home: Path) -> None:
-    context = planned(home, LARGE, host=gpu_host())
-    put(home, "proc/self/status", "CapEff:\t0000000000000000\n")
-    limits(home, "Max locked memory", "8388608")
-    found = look("KVT-D211", context)
-    assert not found.ok
-    assert found.current == "8.00 MiB (`ulimit -Hl`)"
-    assert "LimitMEMLOCK=infinity" in found.fix
-    assert "--ulimit" not in found.fix
-    put(home, "run/.containerenv", "")
-    assert "--ulimit memlock=-1:-1" in look("KVT-D211", context).fix
-    put(home, "proc/self/status", "CapEff:\t0000000000004000\n")
-    assert "CAP_IPC_LOCK" in look("KVT-D211", context).current
-    put(home, "proc/self/status", "CapEff:\t0\n")
-    limits(home, "Max locked memory", "unlimited")
-    assert look("KVT-D211", context).ok
-    assert not all_of("KVT-D211", planned(home, LARGE, memory_available_bytes=16 * GIB))
-
-
-def test_open_files(home: Path) -> None:
-    context = planned(home)
-    limits(home, "Max open files", "65536")
-    assert look("KVT-D212", context).ok
-    limits(home, "Max open files", "256")
-    found = look("KVT-D212", context)
-    assert not found.ok
-    assert "64 running and 256 waiting requests" in found.reason
-
-
-def test_open_files_of_a_real_process(home: Path) -> None:
-    """The limit that a shell sets is the one that is seen."""
-    script = (
-        "from pathlib import Path\n"
-        "from kvtier_ops.doctor.examine import examine\n"
-        "from kvtier_ops.doctor.select import select\n"
-        "from kvtier_ops.profile.load import load_profile\n"
-        f"found = examine(load_profile(Path({str(load(home).path)!r}), []), select(['KVT-D212']))\n"
-        "print(found[0].ok, found[0].current)\n"
-    )
-
-    def said(hard: int) -> str:
-        done = subprocess.run(
-            [sys.executable, "-P", "-c", script],
-            capture_output=True,
-            text=True,
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard)),
-        )
-        return done.stdout.strip() or done.stderr
-
-    assert said(300) == "False 300 (`ulimit -Hn`)"
-    assert said(4000) == "True 4,000 (`ulimit -Hn`)"
-
-
-def test_address_space(home: Path) -> None:
-    on_cpu, on_gpu = planned(home), planned(home, host=gpu_host())
-    limits(home, "Max address space", "unlimited")
-    assert look("KVT-D213", on_cpu).ok
-    assert look("KVT-D213", on_gpu).ok
-    limits(home, "Max address space", str(100 * GIB))
-    assert look("KVT-D213", on_cpu).ok
-    assert not look("KVT-D213", on_gpu).ok
-    limits(home, "Max address space", str(10 * GIB))
-    assert "ulimit -v unlimited" in look("KVT-D213", on_cpu).fix
 
 
 def test_shm_size(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

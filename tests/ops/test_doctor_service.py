@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +16,9 @@ from support.mounted import mounted
 
 from kvtier_ops.doctor import Context, Severity
 from kvtier_ops.doctor.checks import clock
+from kvtier_ops.doctor.checks import model as model_checks
 from kvtier_ops.doctor.examine import examine
-from kvtier_ops.host import probe
+from kvtier_ops.host import DriveKind, probe
 from kvtier_ops.plan.measured import disks_file
 from kvtier_ops.profile.load import load_profile
 
@@ -105,7 +107,7 @@ def test_model_that_may_not_be_read(home: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(Path, "open", refuse)
     found = failing("KVT-D404", context)
     assert found.current == "`tokenizer.json`: permission denied"
-    assert found.fix.startswith(f"`sudo chmod -R a+rX {home}/model`")
+    assert found.fix.startswith(f"`sudo find -L {home}/model -exec chmod a+rX {{}} +`")
 
 
 def test_a_link_of_a_download_cache_that_leads_nowhere(home: Path) -> None:
@@ -130,7 +132,36 @@ def test_disk_of_the_model(home: Path) -> None:
     slow = look("KVT-D405", context)
     assert not slow.ok
     assert "minutes to read, at 10 B/s (measured)" in slow.current
-    assert f"cp -r {home}/model DIR" in slow.fix
+    assert f"cp -rL {home}/model DIR" in slow.fix
+
+
+def test_what_mends_a_model_of_a_download_cache(home: Path) -> None:
+    """Its folder holds links to blobs elsewhere: both commands go where they lead."""
+    load(home)
+    blobs, odd = home / "it's blobs", home / "it's a model"
+    blobs.mkdir()
+    (home / "model").rename(odd)
+    (odd / "model.safetensors").rename(blobs / "0123")
+    (odd / "model.safetensors").symlink_to("../it's blobs/0123")
+    context = context_of(load(home, f"model.path={odd}"), probe(), Path("/"))
+    assert look("KVT-D404", context).ok
+    (blobs / "0123").chmod(0o600)
+    for fix in ("find -L", "cp -rL"):
+        command = _fix_with(fix, context).replace("sudo ", "").replace("DIR", f'"{home}/copy"')
+        subprocess.run(["sh", "-c", command], check=True, capture_output=True)
+    assert (blobs / "0123").stat().st_mode & 0o777 == 0o644
+    assert (home / "copy/model.safetensors").is_file()
+    assert not (home / "copy/model.safetensors").is_symlink()
+
+
+def _fix_with(word: str, context: Context) -> str:
+    """What stands between backquotes, and has the word, of a check that must say it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model_checks, "_unreadable", lambda path: "no")
+        patch.setattr(model_checks, "_read_rate", lambda on: (1e-3, "measured"))
+        patch.setattr(model_checks, "_SLOW_KINDS", tuple(DriveKind))
+        fixes = [failing(check, context).fix for check in ("KVT-D404", "KVT-D405")]
+    return next(part for fix in fixes for part in fix.split("`") if word in part)
 
 
 @pytest.fixture
@@ -146,7 +177,20 @@ def test_port(home: Path, taken: int) -> None:
     finding = failing("KVT-D501", Context(load(home, f"server.port={taken}").profile))
     assert finding.current == "address already in use"
     assert f"sport = :{taken}" in finding.fix
-    assert not of(examine(load(home, "server.host=no.such.host.invalid")), "KVT-D501").ok
+    for elsewhere in ("no.such.host.invalid", "192.0.2.1"):
+        found = failing("KVT-D501", Context(load(home, f"server.host={elsewhere}").profile))
+        assert "ip addr" in found.fix
+        assert "ss -ltnp" not in found.fix, "nobody uses it"
+
+
+def test_a_port_that_is_roots(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+    found = failing("KVT-D501", Context(load(home, "server.port=443").profile))
+    assert "ip_unprivileged_port_start=443" in found.fix
+    assert "ss -ltnp" not in found.fix
 
 
 def test_keys_can_be_read(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

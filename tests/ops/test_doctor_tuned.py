@@ -13,6 +13,7 @@ from ops.launched import start, write_profile
 from ops.tuned import THP, FakeKernel, number
 from support.engine_process import wait_for
 
+from kvtier_ops import cli
 from kvtier_ops.doctor import Context
 from kvtier_ops.host import Drive, DriveKind
 from kvtier_ops.instances import all_instances
@@ -94,6 +95,24 @@ def test_changes_of_a_launcher_that_is_gone(home: Path) -> None:
     assert "sudo kvtier tune --undo" in found.fix
     journal_path().write_text("{")
     assert "cannot be read" in look("KVT-D217", context).current
+
+
+def test_a_profile_that_is_served_is_told(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Its own port and L3 are in use, which is no fault."""
+    path = write_profile(home)
+    launched = start(home, path, {})
+    launched.wait_ready()
+    try:
+        cli.run(["doctor", str(path), "--only", "server"])
+        err = capfd.readouterr().err
+        assert "is being served" in err
+        assert "--live http://127.0.0.1:" in err
+    finally:
+        launched.signal(signal.SIGKILL)
+        launched.end()
+    wait_for(lambda: not any(each.is_alive for each in all_instances()), "the launcher's end")
+    cli.run(["doctor", str(path), "--only", "server"])
+    assert "is being served" not in capfd.readouterr().err
 
 
 def test_a_launcher_that_was_killed(home: Path) -> None:

@@ -159,3 +159,10 @@ def test_an_answer_without_an_end(
 def test_mistakes(capfd: Capture, arguments: list[str], what: str) -> None:
     assert cli.run(["doctor", *arguments]) == 2
     assert what in capfd.readouterr().err
+
+
+def test_a_password_in_the_address_is_not_shown(capfd: Capture) -> None:
+    assert cli.run(["doctor", "--live", "http://me:hunter22@127.0.0.1:1"]) == 2
+    out, err = capfd.readouterr()
+    assert "has no user and no password" in err
+    assert "hunter22" not in out + err

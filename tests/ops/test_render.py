@@ -15,9 +15,10 @@ from kvtier_engine.server.routes import status
 from kvtier_ops import notify
 from kvtier_ops.cli import run
 from kvtier_ops.errors import BadInput
+from kvtier_ops.instance import instance_name
 from kvtier_ops.plan import make_plan
 from kvtier_ops.profile.load import load_profile, load_text
-from kvtier_ops.render import FORMATS
+from kvtier_ops.render import FORMATS, Service
 from kvtier_ops.render.kubernetes import pod_profile
 from kvtier_ops.render.limits import LAUNCHER_BYTES
 from kvtier_ops.render.profile_text import profile_text
@@ -182,6 +183,83 @@ def test_the_user_that_it_runs_as(tmp_path: Path) -> None:
     *_, stateful = yaml.safe_load_all(render("kubernetes", made))
     security = stateful["spec"]["template"]["spec"]["containers"][0]["securityContext"]
     assert (security["runAsUser"], security["runAsGroup"]) == (1000, 1001)
+    for user in ("me", "1000:users", "1000:"):
+        with pytest.raises(BadInput, match="no user of a pod"):
+            render("kubernetes", service(path, user=user))
+
+
+@pytest.mark.parametrize(
+    ("cpus", "threads", "asked"), [(8, 8, 7), (64, 64, 58), (1, 1, 1), (8, 2, 2)]
+)
+def test_a_pod_asks_for_cpus_that_a_machine_can_grant(
+    tmp_path: Path, cpus: int, threads: int, asked: int
+) -> None:
+    """Nowhere are all of them free: such a pod would wait for ever on the host it is meant for."""
+    made = service(small_profile(tmp_path))
+    plan = replace(made.plan, host=make_host(cpus=cpus), threads=threads)
+    assert cpus_of(replace(made, plan=plan)) == asked
+    assert cpus_of(of_guide("gpu-cpu")) == 8 + 2, "GPUs compute, beside scheduler and server"
+
+
+def cpus_of(made: Service) -> int:
+    *_, stateful = yaml.safe_load_all(render("kubernetes", made))
+    resources = stateful["spec"]["template"]["spec"]["containers"][0]["resources"]
+    assert "cpu" not in resources["limits"]
+    return int(resources["requests"]["cpu"])
+
+
+def test_a_pod_knows_its_state_again(tmp_path: Path) -> None:
+    """State, such as which tenants were cleared, goes by the profile's real path. That of a file
+    in a ConfigMap's folder is another at each start of a pod."""
+    paths = []
+    for name in ("one", "two"):
+        made = service(small_profile(tmp_path), name=name)
+        *_, stateful = yaml.safe_load_all(render("kubernetes", made))
+        (container,) = stateful["spec"]["template"]["spec"]["containers"]
+        paths.append(container["args"][0])
+        [mount] = [each for each in container["volumeMounts"] if each["name"] == "profile"]
+        assert (mount["mountPath"], mount["subPath"]) == (paths[-1], "profile.yaml")
+    assert len({instance_name(Path(path)) for path in paths}) == 2, "both on one machine"
+
+
+def test_a_pod_that_is_not_root_can_read_its_key_files(tmp_path: Path) -> None:
+    path = small_profile(tmp_path, f"server: {{admin_key: {{file: {tmp_path}/key}}}}\n")
+    *_, stateful = yaml.safe_load_all(render("kubernetes", service(path, user="1000")))
+    volumes = {each["name"]: each for each in stateful["spec"]["template"]["spec"]["volumes"]}
+    assert volumes["keys"]["secret"]["defaultMode"] & 0o004, "files of a Secret are root's"
+
+
+def test_code_that_is_made_at_run_time_can_be_loaded_from_tmp(tmp_path: Path) -> None:
+    data = yaml.safe_load(render("docker-compose", service(small_profile(tmp_path))))
+    (container,) = data["services"].values()
+    assert container["environment"]["HOME"] == "/tmp", "Triton keeps its cache there"
+    assert container["tmpfs"] == ["/tmp:exec"], "docker mounts it noexec"
+
+
+def test_folders_that_would_be_refused_are_told(tmp_path: Path) -> None:
+    made = service(small_profile(tmp_path))
+    assert "the unit has those of" in render("systemd", made), "PrivateTmp hides it"
+    elsewhere = replace(made, places=(), profile_path=Path("/etc/kvtier/x.yaml"))
+    assert "the unit has those of" not in render("systemd", elsewhere)
+    compose = render("docker-compose", made)
+    assert yaml.safe_load(compose)["services"][made.name]["cap_drop"] == ["ALL"]
+    for folder in (tmp_path / "pages", "/var/lib/kvtier"):
+        assert f"#   {folder}\n" in compose, "root may not write there without capabilities"
+
+
+def test_a_unit_lets_its_interpreter_be_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uv and pyenv keep it in the home of who installed it, and environments link to it."""
+    bin = tmp_path / "opt/bin"
+    bin.mkdir(parents=True)
+    (bin / "python").symlink_to("/root/.local/share/uv/python/cpython-3.12/bin/python3.12")
+    path = small_profile(tmp_path)
+    monkeypatch.setattr("sys.executable", str(bin / "python"))
+    text = render("systemd", service(path))
+    assert "ProtectHome=read-only\n" in text
+    assert "kvtier must be let in there" in text
+    assert "ProtectHome=yes\n" in render("systemd", service(path, program="/usr/bin/kvtier"))
 
 
 def test_hugepages_of_kubernetes() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +24,29 @@ def mounted(kind: str, options: str, at: Path, source: str = "none") -> Iterator
         yield at
     finally:
         subprocess.run(["umount", "-l", str(at)], check=True)
+
+
+@contextmanager
+def dead_server(at: Path) -> Iterator[Path]:
+    """A file system of a network whose server says nothing: whoever looks there hangs, until this
+    ends. Skips the test where it cannot be mounted."""
+    at.mkdir(parents=True, exist_ok=True)
+    try:
+        fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        pytest.skip(f"/dev/fuse: {error.strerror}")
+    libc = ctypes.CDLL(None, use_errno=True)
+    options = f"fd={fd},rootmode=40000,user_id=0,group_id=0"
+    arguments = (b"server:/pages", os.fsencode(at), b"fuse.sshfs", 0, options.encode())
+    try:
+        if libc.mount(*arguments) != 0:
+            pytest.skip(f"cannot mount: {os.strerror(ctypes.get_errno())}")
+        try:
+            yield at
+        finally:
+            libc.umount2(os.fsencode(at), 2)  # MNT_DETACH
+    finally:
+        os.close(fd)  # who hangs goes on
 
 
 @contextmanager

@@ -186,6 +186,9 @@ def _shared(directory: Path, context: Context, *, leads: bool) -> Outcome:
     mode = os.R_OK | os.X_OK | (os.W_OK if leads else 0)
     required = "on storage that all nodes share; launch writes there on node 0 and looks on others"
     subject = f"`{directory}`"
+    if directory in context.silent:
+        fix = "see the server and the network"
+        return Outcome(False, required, "its file server does not answer", fix, subject)
     if not directory.is_dir() or not os.access(directory, mode):
         state = "cannot be written by node 0" if directory.is_dir() and leads else "cannot be read"
         current = state if directory.is_dir() else "is not there"

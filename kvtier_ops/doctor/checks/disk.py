@@ -21,7 +21,11 @@ _NO_INODES = 0  # btrfs and others make them as they go
 
 
 def directories(context: Context) -> tuple[Path, ...]:
-    """L3's directories, or none if the profile turns L3 off."""
+    """L3's directories that can be looked at, or none if the profile turns L3 off."""
+    return tuple(path for path in _named(context) if path not in context.silent)
+
+
+def _named(context: Context) -> tuple[Path, ...]:
     if context.profile is None or (context.plan and not context.plan.disks):
         return ()
     l3 = context.profile.tiers.l3
@@ -35,10 +39,19 @@ def _elsewhere(path: Path) -> str:
 
 def directory_usable(context: Context) -> Iterator[Outcome]:
     """Exists and can be written, or can be made."""
+    for path in _named(context):
+        if path in context.silent:
+            yield Outcome(
+                False,
+                "can be written, or made",
+                "its file server does not answer",
+                f"see the server and the network, or {_elsewhere(path)}",
+                f"`{path}`",
+            )
     for path in directories(context):
         nearest = nearest_folder(path)
         shown, other = shlex.quote(str(path)), "name another directory in `tiers.l3.directories`"
-        fix = f"`sudo mkdir -p {shown} && sudo chown $USER {shown}`, or {other}"
+        fix = f"`sudo mkdir -p {shown} && sudo chown {os.geteuid()} {shown}`, or {other}"
         if not nearest.is_dir():
             current, fix = f"`{nearest}` is not a directory", other
         elif os.statvfs(nearest).f_flag & os.ST_RDONLY:
@@ -67,12 +80,24 @@ def directory_private(context: Context) -> Iterator[Outcome]:
             ok=is_ours and not mode & 0o077,
             required=f"0700, owned by uid {os.geteuid()}",
             current=f"{mode:04o}, owned by uid {found.st_uid}",
-            fix=f"`chmod 700 {shlex.quote(str(path))}`"
-            if is_ours
-            else f"`sudo chown $USER {shlex.quote(str(path))}`",
+            fix=_ownership(path, found.st_uid),
             subject=f"`{path}`",
             reason="pages hold what users wrote",
         )
+
+
+def _ownership(path: Path, owner: int) -> str:
+    """Root may look after a service of another user: what is that user's is not to be taken."""
+    shown = shlex.quote(str(path))
+    if owner == os.geteuid():
+        return f"`chmod 700 {shown}`"
+    take = f"`sudo chown {os.geteuid()} {shown}`"
+    if os.geteuid() != 0:
+        return take
+    return (
+        f"if uid {owner} is who launches, run the doctor as that user (`sudo -u '#{owner}' ...`); "
+        f"if root is, {take}"
+    )
 
 
 def direct_io(context: Context) -> Iterator[Outcome]:

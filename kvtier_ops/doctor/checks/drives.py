@@ -12,7 +12,7 @@ from kvtier_ops.doctor.checks.disk import directories
 from kvtier_ops.doctor.place import write_fix
 from kvtier_ops.host import DriveKind, FileSystem, nearest_folder
 from kvtier_ops.host.mounts import MountTable
-from kvtier_ops.host.sysfs import read_text
+from kvtier_ops.host.sysfs import read_int, read_text
 from kvtier_ops.plan import Plan
 from kvtier_ops.plan.measured import read_disks
 from kvtier_ops.plan.rates import DISK_CLASSES
@@ -119,6 +119,8 @@ def mount_options(context: Context) -> Iterator[Outcome]:
     """Those that make writes wait, or write twice."""
     for path, on in _each(context):
         found = {option: key for option in on.options if (key := _harmful(option))}
+        if not _can_discard(context, on):
+            found.pop("discard", None)
         point = shlex.quote(str(on.mount_point))
         fixes = [
             _OPTIONS[key][1].format(point=point, path=shlex.quote(str(path)))
@@ -132,6 +134,13 @@ def mount_options(context: Context) -> Iterator[Outcome]:
             fix="; ".join(fixes) + f"; and the same for {point} in /etc/fstab",
             subject=f"`{path}`",
         )
+
+
+def _can_discard(context: Context, on: FileSystem) -> bool:
+    """False where no drive takes it, as cloud disks do not: their images are mounted with
+    `discard` all the same, and nothing comes of it."""
+    queues = [context.root / f"sys/class/block/{drive.name}/queue" for drive in on.drives]
+    return any(read_int(queue / "discard_max_bytes") != 0 for queue in queues) or not queues
 
 
 def _harmful(option: str) -> str:

@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kvtier_ops.doctor.check import Check, Context, Outcome, Severity
+from kvtier_ops.doctor.place import in_container
 from kvtier_ops.host.gpu_health import Driver, read_driver
 from kvtier_ops.host.sysfs import read_text
 from kvtier_ops.text import shortened
 
 _CUDA_LINE = re.compile(r"^cuda\b[^=\n]*=\s*(?:None|['\"](\d+)\.(\d+)[^'\"]*['\"])", re.MULTILINE)
 _VENDOR = "0x10de"
+_GIVEN_AWAY = ("vfio-pci", "pci-stub", "nvgrace_gpu_vfio_pci")
 _DISPLAY_CLASS = "0x03"
 # Those that tell of the hardware; others follow from what a program did.
 _XIDS = (48, 61, 62, 63, 64, 74, 79, 92, 94, 95, 119, 120)
@@ -80,9 +82,10 @@ def gpus_seen(context: Context) -> Iterator[Outcome]:
     current = f"{seen} of {there} are seen"
     if chosen is not None:
         current += f" (CUDA_VISIBLE_DEVICES is `{shortened(chosen, 40)}`)"
+    is_given = chosen is not None or in_container(context.root)  # a part of them, by somebody
     yield Outcome(
-        ok=seen == there or (chosen is not None and seen > 0),
-        required=f"{there} as on the PCI bus, or those of CUDA_VISIBLE_DEVICES",
+        ok=seen >= there or (is_given and seen > 0),
+        required=f"{there} as on the PCI bus, or those of CUDA_VISIBLE_DEVICES or the container",
         current=current,
         fix=_unseen_fix(context.root, driver, chosen),
         reason="the engine would compute on the CPU" if not seen else "the others would idle",
@@ -103,10 +106,12 @@ def _unseen_fix(root: Path, driver: Driver | None, chosen: str | None) -> str:
 
 
 def _on_the_bus(root: Path) -> int:
-    """NVIDIA's devices of the display class: GPUs, not their audio or their switches."""
+    """NVIDIA's devices of the display class: GPUs, not their audio or their switches; without those
+    that are given to virtual machines."""
     folders = (root / "sys/bus/pci/devices").glob("*")
     return sum(
         read_text(folder / "vendor") == _VENDOR
+        and os.path.basename(os.path.realpath(folder / "driver")) not in _GIVEN_AWAY
         and read_text(folder / "class").startswith(_DISPLAY_CLASS)
         for folder in folders
     )
@@ -197,7 +202,8 @@ CHECKS = (
         "GPUs seen",
         Severity.WARNING,
         gpus_seen,
-        passes="kvtier sees every GPU of the PCI bus, or those of CUDA_VISIBLE_DEVICES",
+        passes="kvtier sees every GPU of the PCI bus, or those of CUDA_VISIBLE_DEVICES, or in a "
+        "container some",
         why="`engine.device: auto` takes the CPU where no GPU is seen: the server starts, and is "
         "slower by orders of magnitude. Drivers that are not loaded, containers without "
         "`--gpus`, a missing nvidia-ml-py and a CUDA_VISIBLE_DEVICES of another host all look "

@@ -35,7 +35,7 @@ def locked_memory(context: Context) -> Iterator[Outcome]:
         + (", and CAP_IPC_LOCK" if may_lock_all and limit else ""),
         fix=limit_fix(
             context,
-            ulimit="ulimit -l unlimited",
+            prlimit="--memlock=unlimited",
             systemd="LimitMEMLOCK=infinity",
             docker="--ulimit memlock=-1:-1",
         ),
@@ -55,7 +55,7 @@ def open_files(context: Context) -> Iterator[Outcome]:
         current="unlimited" if limit is None else f"{limit:,} (`ulimit -Hn`)",
         fix=limit_fix(
             context,
-            ulimit=f"ulimit -n {max(65536, needed)}",
+            prlimit=f"--nofile={max(65536, needed)}",
             systemd=f"LimitNOFILE={max(65536, needed)}",
             docker=f"--ulimit nofile={max(65536, needed)}",
         ),
@@ -85,9 +85,8 @@ def address_space(context: Context) -> Iterator[Outcome]:
         current="unlimited" if limit is None else f"{format_bytes(limit)} (`ulimit -v`)",
         fix=limit_fix(
             context,
-            ulimit="ulimit -v unlimited",
-            systemd="LimitAS=infinity",
-            docker="--ulimit as=-1:-1",
+            prlimit="--as=unlimited",
+            systemd="LimitAS=infinity",  # docker's --ulimit does not know it
         ),
         reason="CUDA reserves addresses for all memory of host and GPUs"
         if on_gpu

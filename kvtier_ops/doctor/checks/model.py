@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,7 +83,9 @@ def readable(context: Context) -> Iterator[Outcome]:
         current=ills[0] + (f", and {len(ills) - 1} more" if len(ills) > 1 else "")
         if ills
         else f"{len(files)} can be read",
-        fix=f"`sudo chmod -R a+rX {path}`, or look after the disk below",
+        # A download cache has links, which `chmod -R` does not follow.
+        fix=f"`sudo find -L {shlex.quote(str(path))} -exec chmod a+rX {{}} +`, or look after the "
+        "disk below",
     )
 
 
@@ -122,7 +125,8 @@ def model_disk(context: Context) -> Iterator[Outcome]:
         ok=on.drive_kind not in _SLOW_KINDS or seconds <= _LOAD_S_MAX,
         required=f"a place that is read in {_LOAD_S_MAX:.0f} s",
         current=f"on {kind}: {_time(seconds)} to read, at {format_decimal(rate)}/s ({source})",
-        fix=f"copy it to a local SSD or NVMe drive, `cp -r {path} DIR`, and set `model.path`",
+        fix=f"copy it to a local SSD or NVMe drive, `cp -rL {shlex.quote(str(path))} DIR`, and set "
+        "`model.path`",
         reason=f"each start reads {format_bytes(size)}",
     )
 

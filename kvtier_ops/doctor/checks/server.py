@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Iterator
 
@@ -13,10 +14,7 @@ def port_free(context: Context) -> Iterator[Outcome]:
     if context.profile is None:
         return
     host, port = context.profile.server.host, context.profile.server.port
-    fix = (
-        f"`ss -ltnp 'sport = :{port}'` shows who uses it; stop that, or set another `server.port`"
-        " (0: any free one)"
-    )
+    fix, error = "", ""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -24,10 +22,23 @@ def port_free(context: Context) -> Iterator[Outcome]:
         with socket.socket(family, kind, protocol) as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
-            error = ""
     except OSError as problem:
-        error = (problem.strerror or str(problem)).lower()
+        error, fix = (problem.strerror or str(problem)).lower(), _fix(problem, port)
     yield Outcome(not error, "can be listened on", error or "free", fix, f"{host}:{port}")
+
+
+def _fix(error: OSError, port: int) -> str:
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return "set `server.host` to an address of this host (`ip addr`), or to 0.0.0.0 for all"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return (
+            "set a `server.port` of 1024 or more, or `sudo sysctl "
+            f"net.ipv4.ip_unprivileged_port_start={port}`"
+        )
+    return (
+        f"`ss -ltnp 'sport = :{port}'` shows who uses it; stop that, or set another `server.port`"
+        " (0: any free one)"
+    )
 
 
 def secrets(context: Context) -> Iterator[Outcome]:

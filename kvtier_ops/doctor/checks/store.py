@@ -221,7 +221,7 @@ def state_kept(context: Context) -> Iterator[Outcome]:
                 ok=not locked_out,
                 required="files that can be read and written",
                 current=f"{names} cannot be, by uid {os.geteuid()}" if names else "they can",
-                fix=f"`sudo chown -R $USER {shlex.quote(str(path))}`",
+                fix=f"`sudo chown -R {os.geteuid()} {shlex.quote(str(path))}`",
                 subject=f"`{path}`",
             )
 

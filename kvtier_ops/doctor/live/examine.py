@@ -29,6 +29,12 @@ def examine_live(
             "0 looks at everything since the engine's start",
             place="--interval",
         )
+    checks = [each for each in LIVE_CHECKS if selection.has(each.id)]
+    if not checks:
+        raise BadInput(
+            "with `--live`, none of these checks is made: they look at the host",
+            "`kvtier doctor PROFILE --only ...`, without `--live`",
+        )
     url = url.rstrip("/")
     is_ready, ready = ask_ready(url)
     span = observe(url, interval_s)
@@ -36,7 +42,7 @@ def examine_live(
     live = Live(
         span, is_ready=is_ready, ready=ready, admin=admin, profile=profile, version=_version()
     )
-    return list(run_live((each for each in LIVE_CHECKS if selection.has(each.id)), live))
+    return list(run_live(checks, live))
 
 
 def _version() -> str:
