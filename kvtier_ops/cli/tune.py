@@ -12,7 +12,7 @@ from kvtier_ops.cli.files import check_target, write_whole
 from kvtier_ops.cli.options import Overrides
 from kvtier_ops.errors import BadInput, ExitCode
 from kvtier_ops.prepare import prepare_at
-from kvtier_ops.profile.load import load_profile
+from kvtier_ops.profile.load import ProfileFile, load_profile
 from kvtier_ops.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -56,12 +56,11 @@ def tune(
     file = load_profile(profile, overrides or [])
     if script is not None:
         check_target(script, force=force)
-    plan = prepare_at(file).plan
     if script is not None:
-        return _script(plan, script, terminal)
+        return _script(prepare_at(file).plan, script, terminal)
     if dry_run:
-        return _show(plan, terminal)
-    return _apply(plan, terminal)
+        return _show(prepare_at(file).plan, terminal)
+    return _apply(file, terminal)
 
 
 def _changes(plan: Plan) -> Sequence[Change]:
@@ -105,7 +104,9 @@ def _script(plan: Plan, path: Path, terminal: Terminal) -> int:
     return ExitCode.OK
 
 
-def _apply(plan: Plan, terminal: Terminal) -> int:
+def _apply(file: ProfileFile, terminal: Terminal) -> int:
+    """Planned after what killed launchers have left is put back: their pages are free until then,
+    and would be counted on."""
     from kvtier_ops.tune.apply import Tuner
     from kvtier_ops.tune.find import find_changes
     from kvtier_ops.tune.journal import open_journal
@@ -120,6 +121,7 @@ def _apply(plan: Plan, terminal: Terminal) -> int:
         _say_forgotten(journal.forgotten, terminal)
         for done in put_back_stale(journal, Path("/")):
             terminal.note(f"put back what a killed launcher changed: {done.line}")
+        plan = prepare_at(file).plan
         with terminal.progress() as progress:
             tuner = Tuner(journal, OPERATOR, kvtier_as_root(sys.argv[1:]), progress=progress.update)
             results = tuner.apply(find_changes(plan, journal))

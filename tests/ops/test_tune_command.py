@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from ops.launched import write_profile
 from ops.rendered import tool
-from ops.tuned import THP, pool
+from ops.tuned import THP, FakeKernel, more_pages, pool
 
 from kvtier_ops import cli
+from kvtier_ops.instances.state import own_ticks
 from kvtier_ops.tune.journal import journal_path, read_journal
+from kvtier_ops.tune.owner import OPERATOR, Owner
 
 REAL = Path(pool(0))
 Capture = pytest.CaptureFixture[str]
@@ -73,6 +75,25 @@ def test_tune_then_undo(profile: Path, before: int, capsys: Capture) -> None:
     assert "nothing to put back" in capsys.readouterr().out
 
 
+def reserve_and_be_killed(before: int) -> None:
+    gone = Owner("gone", os.getpid(), own_ticks() + 1)
+    [result] = FakeKernel(Path("/")).apply([more_pages(str(REAL), before, before + PAGES)], gone)
+    assert result.ok
+
+
+def test_pages_that_a_killed_launcher_left_are_not_counted_on(
+    profile: Path, before: int, capsys: Capture
+) -> None:
+    """They are put back first, so that as many are missing as without them."""
+    reserve_and_be_killed(before)
+    assert cli.run(["tune", str(profile)]) == 0
+    assert "put back what a killed launcher changed" in capsys.readouterr().err
+    assert reserved() == before + PAGES
+    assert [entry.owner for entry in read_journal().entries] == [OPERATOR]
+    assert cli.run(["tune", "--undo"]) == 0
+    assert reserved() == before
+
+
 def test_undo_while_the_pages_are_used(profile: Path, before: int, capsys: Capture) -> None:
     """The kernel lends them until they are let go; then they are gone."""
     import mmap
@@ -105,8 +126,6 @@ def test_the_script_does_and_undoes_the_same(
 
 
 def test_the_script_puts_words_back_unless_somebody_changed_them(tmp_path: Path) -> None:
-    from ops.tuned import FakeKernel
-
     from kvtier_ops.tune.change import Change, Kind, Setting
     from kvtier_ops.tune.script import render_script
 
