@@ -11,7 +11,7 @@ from kvtier_ops.host import DriveKind, Host
 from kvtier_ops.plan.places import HUGETLB_BYTES, node_available_bytes
 from kvtier_ops.plan.types import HugepageNeed, Plan
 from kvtier_ops.tune.change import Change, Kind, Setting
-from kvtier_ops.tune.journal import Journal
+from kvtier_ops.tune.journal import Entry, Journal
 from kvtier_ops.units import UNITS, format_bytes
 
 _THP = "/sys/kernel/mm/transparent_hugepage"
@@ -35,23 +35,25 @@ SUITED_SCHEDULERS = {
 @dataclass(frozen=True)
 class _Kernel:
     """Settings as they are, or as they were before kvtier changed them for somebody else: who
-    wants the same thing holds on to it."""
+    wants the same thing holds on to it. One that somebody else has set since is what it is."""
 
     root: Path
-    before: Mapping[Setting, str]
+    held: Mapping[Setting, Entry]
 
     def read(self, setting: Setting) -> str | None:
         """None where the kernel does not have it."""
         try:
-            return self.before.get(setting) or setting.read(self.root)
+            now = setting.read(self.root)
         except (OSError, ValueError):
             return None
+        entry = self.held.get(setting)
+        return entry.old if entry is not None and now in (entry.new, entry.got) else now
 
 
 def find_changes(plan: Plan, journal: Journal, root: Path = Path("/")) -> tuple[Change, ...]:
     """Needed ones first. What the kernel does not have is left out."""
     held = [entry for entry in journal.entries if entry.setting.kind is not Kind.COUNT]
-    kernel = _Kernel(root, {entry.setting: entry.old for entry in held})
+    kernel = _Kernel(root, {entry.setting: entry for entry in held})
     found = [*_hugepages(plan, kernel), *_transparent(plan, kernel)]
     found += [*_schedulers(plan, kernel), *_readahead(plan, kernel)]
     return tuple(dict.fromkeys(found))

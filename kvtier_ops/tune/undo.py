@@ -91,7 +91,7 @@ def _restore(journal: Journal, entry: Entry, current: str, root: Path) -> PutBac
         journal.remove(entry)
         names = ", ".join(dict.fromkeys(each.owner.name for each in others))
         return PutBack(entry, current, current, note=f"is still wanted by {names}")
-    if current == entry.new and current != entry.old:
+    if current in (entry.new, entry.got) and current != entry.old:  # the kernel may round
         entry.setting.write(root, entry.old)
         journal.remove(entry)
         return PutBack(entry, current, entry.old)
