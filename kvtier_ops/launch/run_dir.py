@@ -6,12 +6,14 @@ import fcntl
 import json
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from kvtier_ops.errors import AlreadyRunning, HostError
 from kvtier_ops.instance import instance_name, run_dir_of
 from kvtier_ops.instances.leftovers import CONFIG_FILE, LOCK_FILE, clean_run_dir, remove_files
+from kvtier_ops.tune.uninterrupted import uninterrupted
 
 # Unix socket paths have 107 bytes at most; the engine's socket names take up to 27 of them.
 RUN_DIR_BYTES_MAX = 80
@@ -46,9 +48,12 @@ class RunDir:
             return None
 
     def close(self) -> None:
-        """Removes the run's files and frees the lock."""
-        remove_files(self.path)
-        os.close(self.lock_fd)
+        """Removes the run's files and frees the lock. The folder may have gone: that of a login
+        goes with its user's last session."""
+        with uninterrupted():
+            with suppress(FileNotFoundError):
+                remove_files(self.path)
+            os.close(self.lock_fd)
 
 
 def open_run_dir(profile: Path) -> RunDir:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -275,3 +276,12 @@ def test_the_real_command_takes_no_module_from_the_current_folder(home: Path) ->
     command = engine_command(home / "config.json")
     assert command[1:4] == ["-P", "-m", "kvtier_engine"]
     assert command[0] == sys.executable
+
+
+def test_a_run_folder_that_has_gone_ends_no_launch(home: Path) -> None:
+    """That of a login goes when its user logs out."""
+    launched = start(home, write_profile(home), {})
+    launched.wait_ready()
+    shutil.rmtree(home / "run")
+    launched.signal(signal.SIGTERM)
+    assert launched.end() == 0, launched.err.read_text()

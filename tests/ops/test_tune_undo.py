@@ -267,6 +267,29 @@ def test_ctrl_c_puts_back_what_was_made_so_far(
     assert state(kernel) == ("10", "20", "4096")
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_waits_until_all_is_put_back(
+    kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """The second Ctrl-C of somebody impatient."""
+    kernel.apply(CHANGES)
+    write = Setting.write
+
+    def impatient(self: Setting, root: Path, value: str) -> None:
+        os.kill(os.getpid(), number)
+        write(self, root, value)
+
+    monkeypatch.setattr(Setting, "write", impatient)
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            kernel.undo()
+    finally:
+        signal.signal(number, before)
+    assert state(kernel) == ("10", "20", "128")
+    assert not journal_path().exists()
+
+
 def crash_at(point: int, work: Callable[[], object]) -> bool:
     """Runs `work` in a process that is killed at its point-th step (a step: before or after the
     journal or a setting is written). True: it was; False: it had fewer steps, and ended."""
