@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import pwd
 import stat
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from kvtier_ops.tune.uninterrupted import uninterrupted
 
 # Unix socket paths have 107 bytes at most; the engine's socket names take up to 27 of them.
 RUN_DIR_BYTES_MAX = 80
+# systemd-logind's: a folder for each user who is logged in, a file for each who lingers.
+_LOGINS, _LINGERING = Path("/run/user"), Path("/var/lib/systemd/linger")
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,22 @@ def open_run_dir(profile: Path) -> RunDir:
     except BaseException:
         os.close(fd)
         raise
+
+
+def logout_warning(path: Path) -> str:
+    """What a detached launch has to know of its folder; empty: nothing."""
+    uid = os.getuid()
+    login = _LOGINS / str(uid)
+    if not path.is_relative_to(login):
+        return ""
+    with suppress(KeyError):
+        if (_LINGERING / pwd.getpwuid(uid).pw_name).exists():
+            return ""
+    return (
+        f"warning: when you log out, systemd removes `{login}`: this instance serves on, but "
+        "`kvtier ps` and `kvtier stop` find it no more, and it cannot start its engine again\n"
+        "hint: `loginctl enable-linger`, or give every kvtier command another XDG_RUNTIME_DIR"
+    )
 
 
 def _lock(path: Path, profile: Path) -> int:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,28 @@ def test_it_survives_its_terminal_and_no_line_of_it_is_wider(home: Path) -> None
     child.close(force=True)  # hangs up
     assert state_of(home).state == "ready"
     assert kvtier("stop", "--all").returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to write below /run/user")
+def test_it_is_said_that_logging_out_would_hide_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """systemd removes that folder then, unless the user lingers."""
+    profile, failing = write_profile(home), {"die": 3, "say": ["error: no", "hint: yes"]}
+    said = "when you log out, systemd removes `/run/user/0`"
+    base = Path("/run/user/0")
+    made = [each for each in (base, base.parent) if not each.exists()]
+    base.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(dir=base) as folder:
+            monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+            assert said in kvtier("launch", str(profile), "--detach", plan=failing).stderr
+            assert said not in kvtier("launch", str(profile), plan=failing).stderr
+    finally:
+        for each in made:
+            each.rmdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(home / "run"))
+    assert said not in kvtier("launch", str(profile), "--detach", plan=failing).stderr
 
 
 def test_stop_hurries_when_its_time_is_up(home: Path) -> None:
