@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,35 @@ def test_stop_hurries_when_its_time_is_up(home: Path) -> None:
     assert "running requests have 0.1 s" in done.stderr
     assert "running requests are ended now" in done.stderr
     assert "killing" not in done.stderr
+
+
+def test_a_second_stop_does_not_hurry_the_first(home: Path) -> None:
+    """Requests have the time that was said; a second signal would end them."""
+    profile = write_profile(home, "server: {port: 0, drain_s: 600}\n")
+    state = detach(profile, plan={"stubborn": True})
+    os.kill(state.pid, signal.SIGTERM)
+    wait_for(lambda: "SIGTERM 1" in log_of(home), "the engine to drain")
+    done = kvtier("stop", state.name, "--timeout", "0.3")
+    assert done.returncode == 0
+    said = done.stderr.splitlines()
+    assert said[0].endswith("is being stopped already: running requests have 0.3 s more")
+    assert said[1:] == ["running requests are ended now", f"stopped {state.name}"]
+
+
+def test_each_signal_of_a_stop_is_noticed(home: Path) -> None:
+    """A launcher that is not running just then gets two at once as one."""
+    state = detach(write_profile(home), plan={"stubborn": True})
+    os.kill(state.pid, signal.SIGSTOP)
+    threading.Timer(0.5, os.kill, (state.pid, signal.SIGCONT)).start()
+    done = kvtier("stop", state.name, "--timeout", "0")
+    assert done.returncode == 0
+    assert "killing" not in done.stderr
+    assert "SIGTERM 2" in kvtier("logs", state.name).stdout
+
+
+def test_no_stop_has_more_time_than_the_engine_gives(home: Path) -> None:
+    state = detach(write_profile(home))
+    assert "have 5 s\n" in kvtier("stop", state.name, "--timeout", "3600").stderr
 
 
 def test_reload_changes_what_can_be_changed_and_says_how(home: Path) -> None:
