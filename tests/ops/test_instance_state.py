@@ -189,3 +189,29 @@ def test_a_log_of_json_has_nothing_else(home: Path) -> None:
     explained = log.explanation()
     assert explained is not None
     assert (explained.what, explained.hint) == ("bad", "mend it")
+
+
+def test_a_full_disk_loses_lines_of_the_log_and_says_so(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once when it begins, and in the log when there is room again."""
+    path, said = home / "engine.log", list[str]()
+    path.symlink_to("/dev/full")
+    log = EngineLog(path, said.append)
+    for number in range(3):
+        log.event("info", f"lost {number}")
+    assert said == [f"launcher: lines of `{path}` are lost: [Errno 28] No space left on device"]
+    path.unlink()
+    log.event("info", "kept")
+    log.close()
+    lines = [line.partition(" ")[2] for line in path.read_text().splitlines()]
+    assert lines[0] == "INFO launcher: kept"
+    assert lines[1].startswith("WARNING launcher: 3 lines of this log are lost")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_disk_that_is_full_at_the_end_ends_nothing_else(home: Path) -> None:
+    (home / "engine.log").symlink_to("/dev/full")
+    log = EngineLog(home / "engine.log", lambda text: None)
+    log.event("info", "lost")
+    log.close()
