@@ -20,7 +20,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from kvtier_ops.errors import REPORT_URL, BadInput, ExitCode, Interrupted, KvtierError
+from kvtier_ops.errors import (
+    REPORT_URL,
+    BadInput,
+    ExitCode,
+    HostError,
+    Interrupted,
+    KvtierError,
+)
 from kvtier_ops.instance import log_path_of
 from kvtier_ops.launch.serve import Wish, launch
 from kvtier_ops.terminal import ProgressDisplay, Terminal
@@ -120,11 +127,17 @@ def _absolute(wish: Wish) -> Wish:
 
 
 def _redirect(profile: Path) -> None:
-    """No terminal: what is printed past us, such as a traceback, goes beside the log."""
+    """No terminal: what is printed past us, such as a traceback, goes beside the log.
+    Raises HostError."""
     path = log_path_of(profile).with_name("launcher.out")
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND  # one that serves may have it open
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        out = os.open(path, flags, 0o600)
+    except OSError as error:
+        hint = "set XDG_STATE_HOME to a folder that you may write to"
+        raise HostError(f"cannot write `{path}`: {error.strerror}", hint) from error
     null = os.open(os.devnull, os.O_RDWR)
-    out = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     os.dup2(null, 0)
     os.dup2(out, 1)
     os.dup2(out, 2)

@@ -113,6 +113,17 @@ def test_a_detached_launch_that_fails_says_what_a_launch_says(home: Path) -> Non
     assert [path.name for path in run_dir(home).iterdir()] == ["lock"]
 
 
+def test_a_detached_launch_without_a_place_for_its_log_says_so(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "/proc/nothing")
+    done = kvtier("launch", str(write_profile(home)), "--detach")
+    assert done.returncode == 3
+    assert "error: cannot write `/proc/nothing/kvtier/log/small-" in done.stderr
+    assert "hint: set XDG_STATE_HOME" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_ctrl_c_before_ready_stops_what_was_to_be_detached(home: Path) -> None:
     child = pexpect.spawn(
         sys.executable,
