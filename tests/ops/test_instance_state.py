@@ -6,6 +6,8 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from ops.builders import caught
@@ -18,8 +20,10 @@ from kvtier_ops.instances.logs import follow, last_lines
 from kvtier_ops.instances.report import age, status, table
 from kvtier_ops.instances.state import own_ticks
 from kvtier_ops.launch.engine_log import EngineLog, parse
+from kvtier_ops.launch.orders import Orders
 from kvtier_ops.launch.record import shown_override
 from kvtier_ops.launch.restarts import Restarts
+from kvtier_ops.launch.signals import StopSignals
 from kvtier_ops.profile.schema.server import Server
 
 
@@ -189,6 +193,24 @@ def test_a_log_of_json_has_nothing_else(home: Path) -> None:
     explained = log.explanation()
     assert explained is not None
     assert (explained.what, explained.hint) == ("bad", "mend it")
+
+
+def test_a_fault_while_the_engine_is_told_is_no_success() -> None:
+    """In a thread, where nobody else sees it: a reload would say that it has changed things."""
+
+    def fail() -> None:
+        raise RuntimeError("odd")
+
+    read_fd, write_fd = os.pipe()
+    with StopSignals() as signals:
+        engine = SimpleNamespace(fd=read_fd)
+        keeper = SimpleNamespace(
+            means=SimpleNamespace(signals=signals), now=SimpleNamespace(engine=engine)
+        )
+        with pytest.raises(RuntimeError, match="odd"):
+            Orders(cast("Any", keeper), ())._while_serving(fail)
+    os.close(read_fd)
+    os.close(write_fd)
 
 
 def test_a_full_disk_loses_lines_of_the_log_and_says_so(
