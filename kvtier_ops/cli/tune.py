@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from kvtier_ops.plan import Plan
     from kvtier_ops.tune.change import Change
+    from kvtier_ops.tune.journal import Entry
 
 _SCRIPT_MODE = 0o755
 
@@ -71,10 +73,13 @@ def _changes(plan: Plan) -> Sequence[Change]:
 
 
 def _show(plan: Plan, terminal: Terminal) -> int:
+    from kvtier_ops.tune.journal import read_journal
     from kvtier_ops.tune.limits import raise_limits
-    from kvtier_ops.tune.report import render_changes
+    from kvtier_ops.tune.report import render_changes, render_stale
     from kvtier_ops.tune.rights import kvtier_as_root, obstacle
 
+    for line in render_stale(read_journal()):
+        terminal.note(line)
     changes, again = _changes(plan), kvtier_as_root(sys.argv[1:])
     lines = render_changes(changes, terminal.out.width) or ["nothing to change on this host"]
     raised = raise_limits(locks_memory=plan.device == "cuda", dry_run=True)
@@ -139,9 +144,11 @@ def _undo(terminal: Terminal, dry_run: bool) -> int:
     from kvtier_ops.tune.undo import put_back
 
     if dry_run:
-        for entry in reversed(read_journal().entries):
-            values = f"{entry.got or entry.new} -> {entry.old}"
-            terminal.data(f"{entry.setting.path}: {values}  ({entry.owner.name})")
+        entries = read_journal().entries
+        _say_undone(
+            [entry.line for entry in reversed(entries) if not entry.owner.is_alive], terminal
+        )
+        _say_kept(entries, terminal)
         return ExitCode.OK
     with open_journal(
         on_wait=lambda: terminal.note("waiting for another kvtier that tunes")
@@ -149,13 +156,23 @@ def _undo(terminal: Terminal, dry_run: bool) -> int:
         _say_forgotten(journal.forgotten, terminal)
         journal.save()
         done = put_back(journal, lambda entry: not entry.owner.is_alive, Path("/"))
-        kept = list(
-            dict.fromkeys(entry.owner.name for entry in journal.entries if entry.owner.is_alive)
-        )
-    terminal.data("\n".join(each.line for each in done) or "nothing to put back")
-    for name in kept:
-        terminal.note(f"{name} is running and keeps its changes until it stops")
+    _say_undone([each.line for each in done], terminal)
+    _say_kept(journal.entries, terminal)
     return ExitCode.REFUSED if any(each.error for each in done) else ExitCode.OK
+
+
+def _say_undone(lines: Sequence[str], terminal: Terminal) -> None:
+    from kvtier_ops.tune.rights import kvtier_as_root
+
+    terminal.data("\n".join(lines) or "nothing to put back")
+    if not lines and os.geteuid() != 0:
+        again = kvtier_as_root(sys.argv[1:])
+        terminal.note(f"this user has changed nothing; what root has changed: `{again}`")
+
+
+def _say_kept(entries: Sequence[Entry], terminal: Terminal) -> None:
+    for name in dict.fromkeys(entry.owner.name for entry in entries if entry.owner.is_alive):
+        terminal.note(f"{name} is running and keeps its changes until it stops")
 
 
 def _say_forgotten(count: int, terminal: Terminal) -> None:

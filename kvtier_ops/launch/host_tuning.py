@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kvtier_ops.errors import HostError
 from kvtier_ops.instance import instance_name
+from kvtier_ops.launch.record import shown_override
 from kvtier_ops.plan import Plan
 from kvtier_ops.prepare import Prepared, prepare
 from kvtier_ops.profile.load import ProfileFile
@@ -17,7 +18,8 @@ from kvtier_ops.tune.change import Change
 from kvtier_ops.tune.find import find_changes
 from kvtier_ops.tune.journal import open_journal, read_journal
 from kvtier_ops.tune.limits import raise_limits
-from kvtier_ops.tune.owner import this_process
+from kvtier_ops.tune.owner import Owner, this_process
+from kvtier_ops.tune.report import render_stale
 from kvtier_ops.tune.rights import kvtier_as_root
 from kvtier_ops.tune.undo import PutBack, put_back, put_back_stale
 
@@ -32,6 +34,11 @@ def planned_changes(plan: Plan) -> tuple[Change, ...]:
 def mended_by(changes: Sequence[Change]) -> tuple[str, ...]:
     """Ids of findings that these changes make go away."""
     return tuple(dict.fromkeys(change.mends for change in changes))
+
+
+def left_by_killed() -> list[str]:
+    """What `clean_up_after_killed` would say, for a dry run."""
+    return render_stale(read_journal())
 
 
 def clean_up_after_killed(terminal: Terminal) -> bool:
@@ -50,7 +57,9 @@ def clean_up_after_killed(terminal: Terminal) -> bool:
 
 
 @contextmanager
-def host_tuned(file: ProfileFile, prepared: Prepared, terminal: Terminal) -> Iterator[Prepared]:
+def host_tuned(
+    file: ProfileFile, prepared: Prepared, overrides: Sequence[str], terminal: Terminal
+) -> Iterator[Prepared]:
     """The host is changed for this plan before the block, and is put back after it, however it
     ends. What could not be changed is a warning: the engine runs without all of it.
 
@@ -58,7 +67,7 @@ def host_tuned(file: ProfileFile, prepared: Prepared, terminal: Terminal) -> Ite
     """
     owner = this_process(instance_name(file.path))
     try:
-        results = _tune(file, prepared, terminal)
+        results = _tune(prepared, owner, _as_root(file, overrides), terminal)
         yield prepare(file) if any(result.ok for result in results) else prepared
     finally:
         if any(entry.owner == owner for entry in read_journal().entries):
@@ -67,15 +76,20 @@ def host_tuned(file: ProfileFile, prepared: Prepared, terminal: Terminal) -> Ite
             _tell(done, terminal, "put back: ")
 
 
-def _tune(file: ProfileFile, prepared: Prepared, terminal: Terminal) -> list[Result]:
-    plan, owner = prepared.plan, this_process(instance_name(file.path))
+def _as_root(file: ProfileFile, overrides: Sequence[str]) -> str:
+    """The command that does it beforehand, without secrets."""
+    changes = [word for each in overrides for word in ("--set", shown_override(each))]
+    return kvtier_as_root(["tune", str(file.path), *changes])
+
+
+def _tune(prepared: Prepared, owner: Owner, again: str, terminal: Terminal) -> list[Result]:
+    plan = prepared.plan
     for raised in raise_limits(locks_memory=plan.device == "cuda"):
         terminal.note(f"limit of the engine: {raised.describe()}")
     if not planned_changes(plan):
         return []
     try:
         with open_journal(on_wait=_waits(terminal)) as journal, terminal.progress() as progress:
-            again = kvtier_as_root(["tune", str(file.path)])
             tuner = Tuner(journal, owner, again, progress=progress.update)
             results = tuner.apply(find_changes(plan, journal))
     except HostError as error:  # no journal, no change: the engine runs without

@@ -80,8 +80,11 @@ def launch(wish: Wish, terminal: Terminal, on_ready: Callable[[], None] = _nothi
             prepared = prepare(file)
             record.claim(prepared.plan)
             _check(file, prepared, wish, terminal)
-            tuning = host_tuned(file, prepared, terminal) if wish.tune else nullcontext(prepared)
-            with tuning as tuned:
+            with (
+                host_tuned(file, prepared, wish.overrides, terminal)
+                if wish.tune
+                else nullcontext(prepared)
+            ) as tuned:
                 served = Served(file, tuned, wish.overrides)
                 return _serve(served, wish, (run_dir, record, terminal), on_ready)
         finally:

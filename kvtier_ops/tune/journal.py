@@ -41,6 +41,11 @@ class Entry:
     got: str | None = None
     back_to: str | None = None
 
+    @property
+    def line(self) -> str:
+        """What putting it back would do."""
+        return f"{self.setting.path}: {self.got or self.new} -> {self.old}  ({self.owner.name})"
+
 
 @dataclass
 class Journal:

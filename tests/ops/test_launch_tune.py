@@ -14,6 +14,8 @@ from ops.launched import Launched, is_alive, kvtier, start, write_profile
 from ops.tuned import pool
 from support.engine_process import wait_for
 
+from kvtier_ops.launch.host_tuning import _as_root
+from kvtier_ops.profile.load import load_profile
 from kvtier_ops.tune.journal import journal_path
 
 REAL = Path(pool(0))
@@ -120,6 +122,9 @@ def test_undo_puts_back_after_a_kill_and_leaves_running_ones_alone(
     home: Path, profile: Path, before: int
 ) -> None:
     launched = started(home, profile)
+    shown = kvtier("tune", "--undo", "--dry-run")
+    assert shown.stdout == "nothing to put back\n"
+    assert "is running and keeps its changes until it stops" in shown.stderr
     done = kvtier("tune", "--undo")
     assert done.returncode == 0
     assert "is running and keeps its changes until it stops" in done.stderr
@@ -180,3 +185,10 @@ def test_soft_limits_are_raised_for_the_engine(home: Path, before: int) -> None:
     assert int(line.split()[3]) >= wanted
     launched.signal()
     assert launched.end() == 0
+
+
+def test_the_hint_for_root_has_what_was_set_and_no_secret(home: Path) -> None:
+    file = load_profile(write_profile(home))
+    again = _as_root(file, ("tiers.l2.size=16MiB", "engine.environment.HF_TOKEN=hf_secret"))
+    assert f"tune {file.path} --set tiers.l2.size=16MiB --set " in again
+    assert "hf_secret" not in again

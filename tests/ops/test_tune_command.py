@@ -86,6 +86,11 @@ def test_pages_that_a_killed_launcher_left_are_not_counted_on(
 ) -> None:
     """They are put back first, so that as many are missing as without them."""
     reserve_and_be_killed(before)
+    for command in (["tune", str(profile), "--dry-run"], ["launch", str(profile), "--dry-run"]):
+        assert cli.run(command) == 0
+        err = capsys.readouterr().err
+        assert "a killed launcher has left changes, which are put back first" in err
+        assert f"  {REAL}: {before + PAGES} -> {before}  (gone)" in err
     assert cli.run(["tune", str(profile)]) == 0
     assert "put back what a killed launcher changed" in capsys.readouterr().err
     assert reserved() == before + PAGES
@@ -171,6 +176,14 @@ def test_without_root_it_says_how(profile: Path, home: Path, before: int) -> Non
     assert f"echo {before + PAGES} | sudo tee {REAL}" in shown
     assert "Traceback" not in done.stderr
     assert reserved() == before
+
+
+def test_without_root_undo_says_whose_changes_it_puts_back(home: Path) -> None:
+    """`sudo kvtier tune`, then `kvtier tune --undo`: there are two journals."""
+    for arguments in (["--undo"], ["--undo", "--dry-run"]):
+        done = as_nobody(home, "tune", *arguments)
+        assert (done.returncode, done.stdout) == (0, "nothing to put back\n")
+        assert "what root has changed: `sudo " in done.stderr
 
 
 def test_a_read_only_sys_is_a_containers(profile: Path, before: int) -> None:
