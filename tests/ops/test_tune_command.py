@@ -15,8 +15,10 @@ from ops.tuned import THP, FakeKernel, more_pages, pool
 
 from kvtier_ops import cli
 from kvtier_ops.instances.state import own_ticks
+from kvtier_ops.tune.change import Change, Kind, Setting
 from kvtier_ops.tune.journal import journal_path, read_journal
 from kvtier_ops.tune.owner import OPERATOR, Owner
+from kvtier_ops.tune.script import render_script
 
 REAL = Path(pool(0))
 Capture = pytest.CaptureFixture[str]
@@ -131,9 +133,6 @@ def test_the_script_does_and_undoes_the_same(
 
 
 def test_the_script_puts_words_back_unless_somebody_changed_them(tmp_path: Path) -> None:
-    from kvtier_ops.tune.change import Change, Kind, Setting
-    from kvtier_ops.tune.script import render_script
-
     kernel = FakeKernel(tmp_path)
     file = kernel.put("/a file", "always [never] advise")
     change = Change(Setting(str(file), Kind.CHOICE), "never", "advise", "why\x1b[2J", "KVT-D203")
@@ -147,6 +146,22 @@ def test_the_script_puts_words_back_unless_somebody_changed_them(tmp_path: Path)
     file.write_text("always\n")
     subprocess.run(["sh", str(script)], check=True)
     assert file.read_text() == "always\n"
+
+
+def test_a_script_that_finds_too_few_pages_leaves_none(tmp_path: Path) -> None:
+    """The second node has 15: what it got, and what the first one got, is given back."""
+    kernel = FakeKernel(tmp_path)
+    first, second = kernel.put("/node0", 3), kernel.put("/node1", 10)
+    sed = kernel.put("/bin/sed", "#!/bin/sh")
+    sed.write_text('#!/bin/sh\nread -r n <"$3"\n[ "$n" -le 15 ] || n=15\necho "$n"\n')
+    sed.chmod(0o755)
+    script = tmp_path / "s"
+    changes = [more_pages(str(first), 3, 11), more_pages(str(second), 10, 18)]
+    script.write_text(render_script(changes, "test"))
+    path = {**os.environ, "PATH": f"{sed.parent}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", str(script)], env=path, capture_output=True, text=True)
+    assert (done.returncode, "only 15 of 18, put back" in done.stderr) == (1, True)
+    assert (first.read_text(), second.read_text()) == ("3\n", "10\n")
 
 
 def test_the_script_is_clean(profile: Path, tmp_path: Path) -> None:
@@ -232,8 +247,6 @@ def test_wrong_arguments(
 def test_interrupted_while_it_reserves(
     profile: Path, before: int, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    from kvtier_ops.tune.change import Setting
-
     write = Setting.write
 
     def interrupt(self: Setting, root: Path, value: str) -> None:
