@@ -112,8 +112,8 @@ def _lock(path: Path, profile: Path) -> int:
         os.close(fd)
         raise AlreadyRunning(
             f"`{profile}` is already being served, by `kvtier launch` with pid {pid}",
-            f"`kvtier stop {instance_name(profile)}` stops it, or copy the profile and change port "
-            "and directories",
+            f"`kvtier stop {instance_name(profile)}` stops it (`kill` one of another version), or "
+            "copy the profile and change port and directories",
         ) from None
     os.ftruncate(fd, 0)
     os.write(fd, f"{os.getpid()}\n".encode())

@@ -48,6 +48,16 @@ def test_a_state_that_is_none_is_no_instance(home: Path, text: str) -> None:
     assert read_state(home) is None
 
 
+@pytest.mark.parametrize(
+    "damage", [{"started": "soon"}, {"name": 5}, {"url": None}, {"pid": 0}, {"drain_s": []}]
+)
+def test_a_damaged_state_hides_no_other_instance(home: Path, damage: dict[str, object]) -> None:
+    write_state(home, make_state())
+    said = json.loads((home / "state.json").read_text())
+    (home / "state.json").write_text(json.dumps({**said, **damage}))
+    assert read_state(home) is None
+
+
 def test_fields_of_a_later_kvtier_do_not_matter(home: Path) -> None:
     write_state(home, make_state())
     said = json.loads((home / "state.json").read_text())
