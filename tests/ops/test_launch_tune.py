@@ -187,6 +187,19 @@ def test_soft_limits_are_raised_for_the_engine(home: Path, before: int) -> None:
     assert launched.end() == 0
 
 
+def test_two_launches_have_pages_for_two(home: Path, profile: Path, before: int) -> None:
+    """The first one's are free as long as its engine has not come to use them."""
+    other = home / "other.yaml"
+    other.write_text(profile.read_text())
+    launched = [started(home, profile)]
+    launched.append(started(home, other))
+    assert reserved() == before + 2 * PAGES
+    for each, left in zip(launched, (PAGES, 0), strict=True):
+        each.signal()
+        assert each.end() == 0
+        assert reserved() == before + left
+
+
 def test_the_hint_for_root_has_what_was_set_and_no_secret(home: Path) -> None:
     file = load_profile(write_profile(home))
     again = _as_root(file, ("tiers.l2.size=16MiB", "engine.environment.HF_TOKEN=hf_secret"))
