@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from kvtier_ops.instances.find import NotRunning, name_of
 from kvtier_ops.instances.logs import follow, last_lines
 from kvtier_ops.instances.report import age, status, table
 from kvtier_ops.instances.state import own_ticks
+from kvtier_ops.launch.control_socket import ControlSocket
 from kvtier_ops.launch.engine_log import EngineLog, parse
 from kvtier_ops.launch.orders import Orders
 from kvtier_ops.launch.record import shown_override
@@ -203,6 +205,18 @@ def test_a_log_of_json_has_nothing_else(home: Path) -> None:
     explained = log.explanation()
     assert explained is not None
     assert (explained.what, explained.hint) == ("bad", "mend it")
+
+
+@pytest.mark.parametrize("said", [b"", b"\xff\n", b"{}\n", b"7\n", b"[" * 4000 + b"\n"])
+def test_what_is_no_order_is_not_obeyed(home: Path, said: bytes) -> None:
+    """And ends nothing."""
+    control = ControlSocket(home)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(home / "control.sock"))
+        client.sendall(said)
+        client.shutdown(socket.SHUT_WR)
+        assert control.accept() is None
+    control.close()
 
 
 def test_a_fault_while_the_engine_is_told_is_no_success() -> None:
