@@ -146,7 +146,8 @@ def _redirect(profile: Path) -> None:
 
 
 class _Reporting(Terminal):
-    """Says to the parent what a terminal would show; to nobody once it has gone."""
+    """Says to the parent what a terminal would show; once it has gone, warnings and errors that
+    are not the engine's go to launcher.out: some come when the log is closed."""
 
     def __init__(self, fd: int) -> None:
         super().__init__()
@@ -172,7 +173,10 @@ class _Reporting(Terminal):
             os.close(fd)
 
     def note(self, text: str) -> None:
-        self.say({"note": text})
+        if self._fd >= 0:
+            self.say({"note": text})
+        elif text.startswith(("warning: ", "error: ")):
+            print(text, file=sys.stderr, flush=True)
 
     def data(self, text: str) -> None:
         self.say({"data": text})

@@ -200,6 +200,22 @@ def test_two_launches_have_pages_for_two(home: Path, profile: Path, before: int)
         assert reserved() == before + left
 
 
+def test_what_a_detached_launch_could_not_put_back_is_said(
+    home: Path, profile: Path, before: int
+) -> None:
+    """Nobody looks at it, and its log is closed by then."""
+    assert kvtier("launch", str(profile), "--detach").returncode == 0
+    full = journal_path().with_suffix(".new")
+    full.mkdir()  # so that the journal cannot be written
+    assert kvtier("stop", "small").returncode == 0
+    [said] = (home / "state/kvtier/log").glob("*/launcher.out")
+    assert "error: cannot write the journal" in said.read_text()
+    assert reserved() == before + PAGES
+    full.rmdir()
+    assert kvtier("tune", "--undo").returncode == 0
+    assert reserved() == before
+
+
 def test_the_hint_for_root_has_what_was_set_and_no_secret(home: Path) -> None:
     file = load_profile(write_profile(home))
     again = _as_root(file, ("tiers.l2.size=16MiB", "engine.environment.HF_TOKEN=hf_secret"))
