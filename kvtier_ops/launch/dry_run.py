@@ -11,7 +11,7 @@ from kvtier_ops.errors import ChecksFailed, ExitCode, Problem
 from kvtier_ops.instance import instance_name, run_dir_of
 from kvtier_ops.launch import engine_process
 from kvtier_ops.launch.binding import binding_of, describe_ranks
-from kvtier_ops.launch.host_tuning import left_by_killed, mended_by, planned_changes
+from kvtier_ops.launch.host_tuning import Tuning, left_by_killed
 from kvtier_ops.launch.preflight import Preflight, preflight
 from kvtier_ops.launch.record import Collision, refuse_collisions
 from kvtier_ops.launch.served import Served
@@ -39,8 +39,9 @@ def show(
     terminal.data(f"plan\n\n{render_plan(plan, width)}")
     for line in left_by_killed():
         terminal.note(line)
-    changes = planned_changes(plan) if tune else ()
-    found = preflight(file, prepared, forced, mended_by(changes))
+    tuned = Tuning(file, terminal, enabled=tune)
+    changes = tuned.changes(plan)
+    found = preflight(file, prepared, forced, tuned.mends(plan))
     terminal.data(f"\npreflight\n\n{report.render(found.findings, width)}")
     limits = raise_limits(locks_memory=plan.device == "cuda", dry_run=True) if tune else ()
     tuning = [*render_changes(changes, width), *(each.describe() for each in limits)]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from kvtier_ops.errors import HostError
 from kvtier_ops.instance import instance_name
 from kvtier_ops.launch.record import shown_override
 from kvtier_ops.plan import Plan
-from kvtier_ops.prepare import Prepared, prepare
 from kvtier_ops.profile.load import ProfileFile
 from kvtier_ops.terminal import Terminal
 from kvtier_ops.tune.apply import Result, Tuner
@@ -18,22 +18,12 @@ from kvtier_ops.tune.change import Change
 from kvtier_ops.tune.find import find_changes
 from kvtier_ops.tune.journal import open_journal, read_journal
 from kvtier_ops.tune.limits import raise_limits
-from kvtier_ops.tune.owner import Owner, this_process
+from kvtier_ops.tune.owner import this_process
 from kvtier_ops.tune.report import render_stale
 from kvtier_ops.tune.rights import kvtier_as_root
 from kvtier_ops.tune.undo import PutBack, put_back, put_back_stale
 
 _ROOT = Path("/")
-
-
-def planned_changes(plan: Plan) -> tuple[Change, ...]:
-    """What `host_tuned` would change now."""
-    return find_changes(plan, read_journal())
-
-
-def mended_by(changes: Sequence[Change]) -> tuple[str, ...]:
-    """Ids of findings that these changes make go away."""
-    return tuple(dict.fromkeys(change.mends for change in changes))
 
 
 def left_by_killed() -> list[str]:
@@ -47,7 +37,7 @@ def clean_up_after_killed(terminal: Terminal) -> bool:
     prefix = "put back what a killed launcher changed: "
     try:
         if read_journal().entries:
-            with open_journal(on_wait=_waits(terminal)) as journal:
+            with open_journal(on_wait=partial(_say_waiting, terminal)) as journal:
                 _tell(put_back_stale(journal, _ROOT), terminal, prefix)
     except HostError as error:
         [problem] = error.problems
@@ -56,48 +46,78 @@ def clean_up_after_killed(terminal: Terminal) -> bool:
     return True
 
 
+class Tuning:
+    """What one launch has changed, and may change again for a profile that is reloaded. A launch
+    that leaves the host alone has one that does nothing."""
+
+    def __init__(
+        self,
+        file: ProfileFile,
+        terminal: Terminal,
+        *,
+        enabled: bool,
+        overrides: Sequence[str] = (),
+    ) -> None:
+        self._again = _as_root(file, overrides)
+        self._owner = this_process(instance_name(file.path))
+        self._terminal = terminal
+        self._enabled = enabled
+
+    def changes(self, plan: Plan) -> tuple[Change, ...]:
+        """What `tune` would change now."""
+        return find_changes(plan, read_journal()) if self._enabled else ()
+
+    def mends(self, plan: Plan) -> tuple[str, ...]:
+        """Ids of the findings that these changes make go away."""
+        return tuple(dict.fromkeys(change.mends for change in self.changes(plan)))
+
+    def tune(self, plan: Plan, say: Callable[[str], None]) -> bool:
+        """True if something was changed. What could not be is a warning: the engine runs without
+        all of it."""
+        if not self._enabled:
+            return False
+        for raised in raise_limits(locks_memory=plan.device == "cuda"):
+            say(f"limit of the engine: {raised.describe()}")
+        if not self.changes(plan):
+            return False
+        try:
+            with open_journal(on_wait=self._waits) as journal, self._terminal.progress() as shown:
+                tuner = Tuner(journal, self._owner, self._again, progress=shown.update)
+                results = tuner.apply(find_changes(plan, journal))
+        except HostError as error:  # no journal, no change
+            say(f"warning: nothing was tuned: {error}")
+            return False
+        for result in results:
+            say("\n".join(_lines(result)))
+        return any(result.ok for result in results)
+
+    def put_back(self) -> None:
+        """Raises HostError if the journal cannot be read or written any more."""
+        if self._enabled and any(each.owner == self._owner for each in read_journal().entries):
+            with open_journal(on_wait=self._waits) as journal:
+                done = put_back(journal, lambda entry: entry.owner == self._owner, _ROOT)
+            _tell(done, self._terminal, "put back: ")
+
+    def _waits(self) -> None:
+        _say_waiting(self._terminal)
+
+
 @contextmanager
 def host_tuned(
-    file: ProfileFile, prepared: Prepared, overrides: Sequence[str], terminal: Terminal
-) -> Iterator[Prepared]:
-    """The host is changed for this plan before the block, and is put back after it, however it
-    ends. What could not be changed is a warning: the engine runs without all of it.
-
-    Yields the plan of the host as it is then. Raises HostError if the journal is damaged.
-    """
-    owner = this_process(instance_name(file.path))
+    file: ProfileFile, terminal: Terminal, *, enabled: bool, overrides: Sequence[str]
+) -> Iterator[Tuning]:
+    """Whatever is tuned within the block is put back after it, however it ends."""
+    tuning = Tuning(file, terminal, enabled=enabled, overrides=overrides)
     try:
-        results = _tune(prepared, owner, _as_root(file, overrides), terminal)
-        yield prepare(file) if any(result.ok for result in results) else prepared
+        yield tuning
     finally:
-        if any(entry.owner == owner for entry in read_journal().entries):
-            with open_journal(on_wait=_waits(terminal)) as journal:
-                done = put_back(journal, lambda entry: entry.owner == owner, _ROOT)
-            _tell(done, terminal, "put back: ")
+        tuning.put_back()
 
 
 def _as_root(file: ProfileFile, overrides: Sequence[str]) -> str:
     """The command that does it beforehand, without secrets."""
     changes = [word for each in overrides for word in ("--set", shown_override(each))]
     return kvtier_as_root(["tune", str(file.path), *changes])
-
-
-def _tune(prepared: Prepared, owner: Owner, again: str, terminal: Terminal) -> list[Result]:
-    plan = prepared.plan
-    for raised in raise_limits(locks_memory=plan.device == "cuda"):
-        terminal.note(f"limit of the engine: {raised.describe()}")
-    if not planned_changes(plan):
-        return []
-    try:
-        with open_journal(on_wait=_waits(terminal)) as journal, terminal.progress() as progress:
-            tuner = Tuner(journal, owner, again, progress=progress.update)
-            results = tuner.apply(find_changes(plan, journal))
-    except HostError as error:  # no journal, no change: the engine runs without
-        terminal.note(f"warning: nothing was tuned: {error}")
-        return []
-    for result in results:
-        terminal.note("\n".join(_lines(result)))
-    return results
 
 
 def _lines(result: Result) -> list[str]:
@@ -114,6 +134,5 @@ def _tell(done: Sequence[PutBack], terminal: Terminal, prefix: str) -> None:
         terminal.note(f"{mark}{prefix}{each.line}")
 
 
-def _waits(terminal: Terminal) -> Callable[[], None]:
-    """Said if somebody else tunes just then."""
-    return lambda: terminal.note("waiting for another kvtier that tunes this host")
+def _say_waiting(terminal: Terminal) -> None:
+    terminal.note("waiting for another kvtier that tunes this host")

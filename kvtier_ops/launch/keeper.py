@@ -17,6 +17,7 @@ from kvtier_ops.launch.arena import create_arena
 from kvtier_ops.launch.control_socket import ControlSocket
 from kvtier_ops.launch.engine_log import EngineLog
 from kvtier_ops.launch.engine_process import EngineProcess, url_of
+from kvtier_ops.launch.host_tuning import Tuning
 from kvtier_ops.launch.record import Record
 from kvtier_ops.launch.restarts import Restarts
 from kvtier_ops.launch.run_dir import RunDir
@@ -38,6 +39,7 @@ class Means:
     signals: StopSignals
     control: ControlSocket
     terminal: Terminal
+    tuning: Tuning
 
 
 class Keeper:

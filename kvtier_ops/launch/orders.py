@@ -66,9 +66,12 @@ class Orders:
 
     def _reload(self) -> str:
         keeper, old = self._keeper, self._keeper.served
-        new = read_again(old, self._name, self._forced)
+        tuning = keeper.means.tuning
+        new = read_again(old, self._name, self._forced, tuning)
         fields = ", ".join(f"`{each.field}`" for each in differences(old.file, new.file))
         change = change_between(old, new)
+        if not change.is_none:
+            tuning.tune(new.plan, keeper.say)
         if change.is_none:
             keeper.adopt_limits(new)
             self._claim(new)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from kvtier_ops import notify
@@ -17,12 +16,7 @@ from kvtier_ops.launch.control_socket import ControlSocket
 from kvtier_ops.launch.dry_run import show
 from kvtier_ops.launch.engine_log import EngineLog
 from kvtier_ops.launch.engine_process import url_of
-from kvtier_ops.launch.host_tuning import (
-    clean_up_after_killed,
-    host_tuned,
-    mended_by,
-    planned_changes,
-)
+from kvtier_ops.launch.host_tuning import Tuning, clean_up_after_killed, host_tuned
 from kvtier_ops.launch.keeper import Keeper, Means
 from kvtier_ops.launch.orders import Orders
 from kvtier_ops.launch.preflight import check_forced, preflight
@@ -74,19 +68,17 @@ def launch(wish: Wish, terminal: Terminal, on_ready: Callable[[], None] = _nothi
             if wish.detached and (warning := logout_warning(run_dir.path)):
                 terminal.note(warning)
             can_tune = clean_up_after_killed(terminal)
-            wish = replace(wish, tune=wish.tune and can_tune)
             record = new_record(run_dir, file, wish.overrides, detached=wish.detached)
             _pull_if_missing(file, terminal)
             prepared = prepare(file)
             record.claim(prepared.plan)
-            _check(file, prepared, wish, terminal)
-            with (
-                host_tuned(file, prepared, wish.overrides, terminal)
-                if wish.tune
-                else nullcontext(prepared)
-            ) as tuned:
-                served = Served(file, tuned, wish.overrides)
-                return _serve(served, wish, (run_dir, record, terminal), on_ready)
+            may_tune = wish.tune and can_tune
+            with host_tuned(file, terminal, enabled=may_tune, overrides=wish.overrides) as tuning:
+                _check(file, prepared, wish, (tuning, terminal))
+                if tuning.tune(prepared.plan, terminal.note):
+                    prepared = prepare(file)
+                served = Served(file, prepared, wish.overrides)
+                return _serve(served, wish, (run_dir, record, terminal, tuning), on_ready)
         finally:
             run_dir.close()
     except KvtierError as error:
@@ -103,11 +95,11 @@ def _pull_if_missing(file: ProfileFile, terminal: Terminal) -> None:
             pull(model, progress.update)
 
 
-def _check(file: ProfileFile, prepared: Prepared, wish: Wish, terminal: Terminal) -> None:
+def _check(file: ProfileFile, prepared: Prepared, wish: Wish, own: tuple[Tuning, Terminal]) -> None:
     """Raises ChecksFailed with every check of the doctor that fails for this profile, and that
     tuning does not mend."""
-    mended = mended_by(planned_changes(prepared.plan)) if wish.tune else ()
-    found = preflight(file, prepared, wish.forced, mended)
+    tuning, terminal = own
+    found = preflight(file, prepared, wish.forced, tuning.mends(prepared.plan))
     if file.profile.cluster.nodes > 1:
         found.refuse(but=SPANS_NODES)
         notify.starting("waiting for the other nodes", file.profile.cluster.meet_timeout_s)
@@ -121,10 +113,10 @@ def _check(file: ProfileFile, prepared: Prepared, wish: Wish, terminal: Terminal
 def _serve(
     served: Served,
     wish: Wish,
-    own: tuple[RunDir, Record, Terminal],
+    own: tuple[RunDir, Record, Terminal, Tuning],
     on_ready: Callable[[], None],
 ) -> int:
-    run_dir, record, terminal = own
+    run_dir, record, terminal, tuning = own
     plan, server = served.plan, served.profile.server
     control = ControlSocket(run_dir.path)
     try:
@@ -136,7 +128,7 @@ def _serve(
         terminal.note(f"starting {plan.served_name} on {plan.device}, {plan.threads} threads")
         with StopSignals() as signals:
             binding_of(plan).apply()
-            keeper = Keeper(served, Means(run_dir, record, log, signals, control, terminal))
+            keeper = Keeper(served, Means(run_dir, record, log, signals, control, terminal, tuning))
             orders = Orders(keeper, wish.forced)
 
             def announce(address: tuple[str, int]) -> None:

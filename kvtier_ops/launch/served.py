@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from kvtier_engine.config import EngineConfig
 from kvtier_ops.errors import ChecksFailed, KvtierError, Refused
-from kvtier_ops.host import Host, probe
+from kvtier_ops.host import Host, HugepagePool, probe
 from kvtier_ops.instance import state_dir_of
-from kvtier_ops.launch.preflight import preflight
+from kvtier_ops.launch.host_tuning import Tuning
+from kvtier_ops.launch.preflight import Preflight, preflight
 from kvtier_ops.launch.record import refuse_collisions
 from kvtier_ops.plan import Plan
 from kvtier_ops.prepare import Instead, Prepared, prepare
 from kvtier_ops.profile.load import ProfileFile, load_profile
 from kvtier_ops.profile.schema import Profile
 
+Pools = Mapping[int, HugepagePool]
 # Checks of what the running engine itself holds: its port, its directories, its memory.
 _OURS = ("KVT-D202", "KVT-D207", "KVT-D222", "KVT-D223", "KVT-D303", "KVT-D501")
 
@@ -48,7 +50,7 @@ class Served:
         return config.model_copy(update={"server": server})
 
 
-def read_again(served: Served, name: str, forced: tuple[str, ...]) -> Served:
+def read_again(served: Served, name: str, forced: tuple[str, ...], tuning: Tuning) -> Served:
     """The profile as it is now, planned and checked; nothing is changed. Raises KvtierError.
 
     It is planned for the memory that there was when the launch began: what is missing since is
@@ -60,7 +62,8 @@ def read_again(served: Served, name: str, forced: tuple[str, ...]) -> Served:
         host = _host_without_us(served.prepared.host, file)
         prepared = prepare(file, Instead(host=host))
         refuse_collisions(prepared.plan, name)
-        _preflight(served, file, prepared, forced)
+        found = preflight(file, prepared, forced, tuning.mends(prepared.plan))
+        _refuse(found, served, file, prepared)
     except KvtierError as error:
         error.locate(file.place_of)
         raise
@@ -80,18 +83,37 @@ def _refuse_other_nodes(served: Served, file: ProfileFile) -> None:
 
 
 def _host_without_us(before: Host, file: ProfileFile) -> Host:
-    """Disks as they are now; memory, hugepages and GPUs as before our engine took its part."""
+    """Disks as they are now; memory, hugepages and GPUs as before our engine took its part, less
+    what has become hugepages since."""
     found = probe(directories=file.profile.tiers.l3.directories)
+    nodes = {node.id: node.hugepages for node in found.numa_nodes}
+    pools = _pools_without_us(before.hugepages, found.hugepages)
+    grown = sum(size * (pool.total - before.hugepages[size].total) for size, pool in pools.items())
     return replace(
-        before, file_systems=found.file_systems, directories=found.directories, name=found.name
+        before,
+        file_systems=found.file_systems,
+        directories=found.directories,
+        name=found.name,
+        memory_available_bytes=max(0, before.memory_available_bytes - grown),
+        hugepages=pools,
+        numa_nodes=tuple(
+            replace(node, hugepages=_pools_without_us(node.hugepages, nodes.get(node.id, {})))
+            for node in before.numa_nodes
+        ),
     )
 
 
-def _preflight(
-    served: Served, file: ProfileFile, prepared: Prepared, forced: tuple[str, ...]
-) -> None:
+def _pools_without_us(before: Pools, now: Pools) -> dict[int, HugepagePool]:
+    """As many as there are now; those that others had are still theirs, the rest is ours."""
+    pools = {}
+    for size, pool in before.items():
+        total = now[size].total if size in now else pool.total
+        pools[size] = replace(pool, total=total, free=max(0, total - pool.total + pool.free))
+    return pools
+
+
+def _refuse(found: Preflight, served: Served, file: ProfileFile, prepared: Prepared) -> None:
     """Raises ChecksFailed, but not for what this instance itself holds."""
-    found = preflight(file, prepared, forced)
     held = {os.path.realpath(disk.path) for disk in served.plan.disks}
     new = {os.path.realpath(disk.path) for disk in prepared.plan.disks} - held
     same_port = file.profile.server.port == served.profile.server.port

@@ -95,8 +95,12 @@ def _nodes(host: Host, need: HugepageNeed) -> list[int | None]:
 def _promised(pool: Setting, journal: Journal, kernel: _Kernel) -> int:
     """Pages of it that are free only because the engine of another launcher has not come to use
     those that were added for it."""
-    ours = [each for each in journal.entries if each.setting == pool and each.owner.is_alive]
-    added = sum(int(each.got or each.new) - int(each.old) for each in ours)
+    others = [
+        each
+        for each in journal.entries
+        if each.setting == pool and each.owner.is_alive and each.owner.pid != os.getpid()
+    ]
+    added = sum(int(each.got or each.new) - int(each.old) for each in others)
     try:
         free = int(pool.below(kernel.root).with_name("free_hugepages").read_text())
         return free - max(0, min(free, int(pool.read(kernel.root)) - added))

@@ -63,7 +63,7 @@ def _raise(limit: _Limit, dry_run: bool) -> Raised | None:
     soft, hard = resource.getrlimit(limit.number)
     if _at_least(soft, limit.wanted):
         return None
-    for value, bound in ((limit.wanted, max_of(limit.wanted, hard)), (hard, hard)):
+    for value, bound in ((limit.wanted, _larger(limit.wanted, hard)), (hard, hard)):
         try:
             resource.setrlimit(limit.number, (value, bound))
         except (OSError, ValueError):
@@ -74,13 +74,13 @@ def _raise(limit: _Limit, dry_run: bool) -> Raised | None:
     return None
 
 
-def max_of(one: int, other: int) -> int:
+def _larger(one: int, other: int) -> int:
     """The larger of two limits."""
     return _INFINITY if _INFINITY in (one, other) else max(one, other)
 
 
 def _at_least(value: int, wanted: int) -> bool:
-    return max_of(value, wanted) == value
+    return _larger(value, wanted) == value
 
 
 def _prctl(option: int, value: int) -> int:

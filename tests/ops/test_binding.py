@@ -16,9 +16,11 @@ from ops.test_plan import plan, profile
 from kvtier_ops.errors import BadInput, HostError, Refused
 from kvtier_ops.host import NumaNode
 from kvtier_ops.launch.binding import Binding, binding_of
+from kvtier_ops.launch.host_tuning import Tuning
 from kvtier_ops.launch.served import Served, read_again
 from kvtier_ops.prepare import Instead, prepare
 from kvtier_ops.profile.load import load_profile
+from kvtier_ops.terminal import Terminal
 
 NODES = Path("/sys/devices/system/node/node0")
 
@@ -100,7 +102,7 @@ def test_a_running_launcher_keeps_its_nodes(
     served = Served(file, prepare(file, Instead(host=host)))
     path.write_text(f"{text}host: {{{name}: {new}}}\n")
     with pytest.raises(Refused, match="cannot change its NUMA nodes") as raised:
-        read_again(served, "small", ())
+        read_again(served, "small", (), Tuning(file, Terminal(), enabled=False))
     assert raised.value.problems[0].field == f"host.{name}"
 
 

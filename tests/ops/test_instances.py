@@ -263,8 +263,6 @@ def test_reload_of_a_mistake_changes_nothing(home: Path) -> None:
     assert f"error: {profile}:4:10: `server.prot`" in wrong.stderr
     profile.write_text(good.replace("size: 4MiB", "size: 4TiB"))
     assert kvtier("reload", "small").returncode == 3
-    profile.write_text(good.replace("{size: 8MiB}", "{size: 3GiB, hugepages: 1GiB}"))
-    assert "KVT-P011" in kvtier("reload", "small").stderr  # ours are none: no host has so many
     (home / "model/tokenizer.json").unlink()
     profile.write_text(good)
     failing = kvtier("reload", "small")

@@ -137,6 +137,39 @@ def test_undo_puts_back_after_a_kill_and_leaves_running_ones_alone(
     assert reserved() == before
 
 
+def test_reload_tunes_for_the_new_sizes_and_all_of_it_is_put_back(
+    home: Path, profile: Path, before: int
+) -> None:
+    launched = started(home, profile)
+    profile.write_text(profile.read_text().replace("16MiB", "24MiB"))
+    done = kvtier("reload", str(profile))
+    assert done.returncode == 0, done.stderr
+    assert f"tuned: {REAL}: {before + PAGES} -> {before + PAGES + 4}" in done.stderr
+    assert reserved() == before + PAGES + 4
+    profile.write_text(profile.read_text().replace("24MiB", "20MiB"))
+    done = kvtier("reload", str(profile))
+    assert done.returncode == 0, done.stderr
+    assert "tuned" not in done.stderr  # enough are there, and they are ours
+    launched.signal()
+    assert launched.end() == 0
+    assert reserved() == before
+
+
+def test_reload_of_a_launch_that_leaves_the_host_alone(
+    home: Path, profile: Path, before: int
+) -> None:
+    plain = profile.read_text()
+    profile.write_text(plain.replace("hugepages: 2MiB", "hugepages: transparent"))
+    launched = started(home, profile, "--no-tune")
+    profile.write_text(plain)
+    done = kvtier("reload", str(profile))
+    assert done.returncode == 3
+    assert "KVT-P011" in done.stderr
+    assert reserved() == before
+    launched.signal()
+    assert launched.end() == 0
+
+
 def test_an_engine_that_does_not_start_leaves_nothing(
     home: Path, profile: Path, before: int
 ) -> None:

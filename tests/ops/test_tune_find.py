@@ -13,11 +13,12 @@ from ops.test_plan_traps import GUIDE, QWEN, SSD, plan, server
 from ops.tuned import THP, FakeKernel, more_pages, pool
 
 from kvtier_ops.host import Drive, DriveKind, Host, HugepagePool
+from kvtier_ops.instances.state import process_ticks
 from kvtier_ops.plan import Plan
 from kvtier_ops.tune.change import Change
 from kvtier_ops.tune.find import find_changes
 from kvtier_ops.tune.journal import Journal, read_journal
-from kvtier_ops.tune.owner import Owner, this_process
+from kvtier_ops.tune.owner import Owner
 
 MIB2 = 2 << 20
 NEVER = ("always", "never")
@@ -70,11 +71,14 @@ def test_pages_that_are_there_already_are_not_asked_for_again(kernel: FakeKernel
 
 def test_pages_that_another_launch_has_not_come_to_use_are_its_own(kernel: FakeKernel) -> None:
     """Its engine is still loading: they are free, and are not there for two."""
+    started = process_ticks(os.getppid())
+    assert started is not None
+    another = Owner("another", os.getppid(), started)
     pages = {need.node: need.pages for need in guide().hugepages}
     for node in (0, 1):
         kernel.put(pool(node), 110_000)
         kernel.put(pool(node).replace("nr_", "free_"), 110_000)
-    kernel.apply([more_pages(pool(0), 0, 110_000)], this_process("another"))
+    kernel.apply([more_pages(pool(0), 0, 110_000)], another)
     found = wants(kernel, guide(server(hugepages=110_000)))
     assert {each: change.added for each, change in found.items()} == {pool(0): pages[0]}
     assert "0 are free" in found[pool(0)].why
