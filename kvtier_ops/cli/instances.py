@@ -106,7 +106,7 @@ def stop(
             "-t",
             metavar="SECONDS",
             min=0,
-            help="What running requests have to end; none: the profile's `server.drain_s`.",
+            help="What running requests have to end; the profile's `server.drain_s` at most.",
         ),
     ] = None,
 ) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +13,7 @@ from kvtier_ops.cli.files import check_target, write_whole
 from kvtier_ops.cli.options import Overrides
 from kvtier_ops.errors import BadInput, ExitCode
 from kvtier_ops.prepare import prepare_at
-from kvtier_ops.profile.load import load_profile
+from kvtier_ops.profile.load import ProfileFile, load_profile
 from kvtier_ops.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from kvtier_ops.plan import Plan
     from kvtier_ops.tune.change import Change
+    from kvtier_ops.tune.journal import Entry
 
 _SCRIPT_MODE = 0o755
 
@@ -56,12 +58,11 @@ def tune(
     file = load_profile(profile, overrides or [])
     if script is not None:
         check_target(script, force=force)
-    plan = prepare_at(file).plan
     if script is not None:
-        return _script(plan, script, terminal)
+        return _script(prepare_at(file).plan, script, terminal)
     if dry_run:
-        return _show(plan, terminal)
-    return _apply(plan, terminal)
+        return _show(prepare_at(file).plan, terminal)
+    return _apply(file, terminal)
 
 
 def _changes(plan: Plan) -> Sequence[Change]:
@@ -72,10 +73,13 @@ def _changes(plan: Plan) -> Sequence[Change]:
 
 
 def _show(plan: Plan, terminal: Terminal) -> int:
+    from kvtier_ops.tune.journal import read_journal
     from kvtier_ops.tune.limits import raise_limits
-    from kvtier_ops.tune.report import render_changes
+    from kvtier_ops.tune.report import render_changes, render_stale
     from kvtier_ops.tune.rights import kvtier_as_root, obstacle
 
+    for line in render_stale(read_journal()):
+        terminal.note(line)
     changes, again = _changes(plan), kvtier_as_root(sys.argv[1:])
     lines = render_changes(changes, terminal.out.width) or ["nothing to change on this host"]
     raised = raise_limits(locks_memory=plan.device == "cuda", dry_run=True)
@@ -104,7 +108,9 @@ def _script(plan: Plan, path: Path, terminal: Terminal) -> int:
     return ExitCode.OK
 
 
-def _apply(plan: Plan, terminal: Terminal) -> int:
+def _apply(file: ProfileFile, terminal: Terminal) -> int:
+    """Planned after what killed launchers have left is put back: their pages are free until then,
+    and would be counted on."""
     from kvtier_ops.tune.apply import Tuner
     from kvtier_ops.tune.find import find_changes
     from kvtier_ops.tune.journal import open_journal
@@ -119,6 +125,7 @@ def _apply(plan: Plan, terminal: Terminal) -> int:
         _say_forgotten(journal.forgotten, terminal)
         for done in put_back_stale(journal, Path("/")):
             terminal.note(f"put back what a killed launcher changed: {done.line}")
+        plan = prepare_at(file).plan
         with terminal.progress() as progress:
             tuner = Tuner(journal, OPERATOR, kvtier_as_root(sys.argv[1:]), progress=progress.update)
             results = tuner.apply(find_changes(plan, journal))
@@ -136,9 +143,11 @@ def _undo(terminal: Terminal, dry_run: bool) -> int:
     from kvtier_ops.tune.undo import put_back
 
     if dry_run:
-        for entry in reversed(read_journal().entries):
-            values = f"{entry.got or entry.new} -> {entry.old}"
-            terminal.data(f"{entry.setting.path}: {values}  ({entry.owner.name})")
+        entries = read_journal().entries
+        _say_undone(
+            [entry.line for entry in reversed(entries) if not entry.owner.is_alive], terminal
+        )
+        _say_kept(entries, terminal)
         return ExitCode.OK
     with open_journal(
         on_wait=lambda: terminal.note("waiting for another kvtier that tunes")
@@ -146,13 +155,23 @@ def _undo(terminal: Terminal, dry_run: bool) -> int:
         _say_forgotten(journal.forgotten, terminal)
         journal.save()
         done = put_back(journal, lambda entry: not entry.owner.is_alive, Path("/"))
-        kept = list(
-            dict.fromkeys(entry.owner.name for entry in journal.entries if entry.owner.is_alive)
-        )
-    terminal.data("\n".join(each.line for each in done) or "nothing to put back")
-    for name in kept:
-        terminal.note(f"{name} is running and keeps its changes until it stops")
+    _say_undone([each.line for each in done], terminal)
+    _say_kept(journal.entries, terminal)
     return ExitCode.REFUSED if any(each.error for each in done) else ExitCode.OK
+
+
+def _say_undone(lines: Sequence[str], terminal: Terminal) -> None:
+    from kvtier_ops.tune.rights import kvtier_as_root
+
+    terminal.data("\n".join(lines) or "nothing to put back")
+    if not lines and os.geteuid() != 0:
+        again = kvtier_as_root(sys.argv[1:])
+        terminal.note(f"this user has changed nothing; what root has changed: `{again}`")
+
+
+def _say_kept(entries: Sequence[Entry], terminal: Terminal) -> None:
+    for name in dict.fromkeys(entry.owner.name for entry in entries if entry.owner.is_alive):
+        terminal.note(f"{name} is running and keeps its changes until it stops")
 
 
 def _say_forgotten(count: int, terminal: Terminal) -> None:

@@ -17,6 +17,11 @@ from typing import Any
 STATE_FILE = "state.json"
 CONTROL_SOCKET = "control.sock"
 VERSION = 1
+_KINDS: dict[type[int] | type[float], tuple[str, ...]] = {
+    int: ("pid", "started_ticks", "restarts", "port"),
+    float: ("since", "started", "drain_s"),
+}
+_TEXTS = ("name", "profile", "model", "host", "url", "last_end", "log", "kvtier")
 
 
 class Phase(StrEnum):
@@ -129,6 +134,8 @@ def _state(said: dict[str, Any]) -> State:
     values["state"] = Phase(values["state"])
     for name in ("overrides", "directories"):
         values[name] = tuple(map(str, values[name]))
-    for name in ("pid", "started_ticks", "restarts", "port"):
-        values[name] = int(values[name])
+    for kind, names in _KINDS.items():
+        values.update({name: kind(values[name]) for name in names})
+    if values["pid"] <= 0 or not all(isinstance(values[name], str) for name in _TEXTS):
+        raise ValueError("no state of ours")
     return State(**values)

@@ -6,22 +6,26 @@ import contextlib
 import os
 import select
 import signal
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 from kvtier_ops.instances.find import NotRunning
 from kvtier_ops.instances.leftovers import clean_dead
-from kvtier_ops.instances.state import Instance
+from kvtier_ops.instances.state import Instance, Phase, read_state
 
 # After the drain the tiers are flushed; the launcher itself gives that 90 s.
 FLUSH_S = 95.0
 KILL_S = 10.0
+NOTICE_S = 5.0  # for the launcher to say that it is stopping
+POLL_S = 0.02
 
 
 def stop(instance: Instance, timeout_s: float | None, note: Callable[[str], None]) -> None:
     """Drains, then hurries, then kills, and returns when the launcher is gone.
 
-    `timeout_s`: what running requests have, in the place of the profile's `server.drain_s`.
-    Raises NotRunning if it is gone already.
+    `timeout_s`: what running requests have, if that is less than the profile's `server.drain_s`,
+    after which the engine itself ends them. Raises NotRunning if it is gone already.
     """
     state = instance.state
     try:
@@ -35,7 +39,8 @@ def stop(instance: Instance, timeout_s: float | None, note: Callable[[str], None
                 f"`{state.name}` is dead: its launcher was killed (pid {state.pid})",
                 "`kvtier ps --clean` removes what it left",
             )
-        _stop(fd, state.drain_s if timeout_s is None else timeout_s, state.name, note)
+        drain_s = state.drain_s if timeout_s is None else min(timeout_s, state.drain_s)
+        _stop(fd, instance, drain_s, note)
     finally:
         if fd >= 0:
             os.close(fd)
@@ -43,9 +48,15 @@ def stop(instance: Instance, timeout_s: float | None, note: Callable[[str], None
         note(left)
 
 
-def _stop(fd: int, drain_s: float, name: str, note: Callable[[str], None]) -> None:
-    note(f"stopping {name}: running requests have {drain_s:g} s")
-    if _signal_and_wait(fd, signal.SIGTERM, drain_s):
+def _stop(fd: int, instance: Instance, drain_s: float, note: Callable[[str], None]) -> None:
+    name = instance.state.name
+    if instance.state.state is Phase.STOPPING:  # another signal would hurry it
+        note(f"{name} is being stopped already: running requests have {drain_s:g} s more")
+    else:
+        note(f"stopping {name}: running requests have {drain_s:g} s")
+        if _signal_until_noticed(fd, instance.run_dir):
+            return
+    if _has_ended(fd, drain_s):
         return
     note("running requests are ended now")
     if _signal_and_wait(fd, signal.SIGTERM, FLUSH_S):
@@ -57,8 +68,24 @@ def _stop(fd: int, drain_s: float, name: str, note: Callable[[str], None]) -> No
     _signal_and_wait(fd, signal.SIGKILL, KILL_S)
 
 
+def _signal_until_noticed(fd: int, run_dir: Path) -> bool:
+    """Of two signals that come at once the kernel may deliver one. Whether it has ended."""
+    deadline = time.monotonic() + NOTICE_S
+    ended = _signal_and_wait(fd, signal.SIGTERM, 0)
+    while not ended and time.monotonic() < deadline:
+        state = read_state(run_dir)
+        if state is not None and state.state is Phase.STOPPING:
+            break
+        ended = _has_ended(fd, POLL_S)
+    return ended
+
+
 def _signal_and_wait(fd: int, number: signal.Signals, timeout_s: float) -> bool:
     """Whether the process has ended within the time."""
     with contextlib.suppress(ProcessLookupError):
         signal.pidfd_send_signal(fd, number)
+    return _has_ended(fd, timeout_s)
+
+
+def _has_ended(fd: int, timeout_s: float) -> bool:
     return bool(select.select([fd], [], [], timeout_s)[0])

@@ -95,5 +95,5 @@ def _what(connection: socket.socket) -> str | None:
                 return None
             text += part
         return str(json.loads(text)["do"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -20,7 +20,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from kvtier_ops.errors import REPORT_URL, BadInput, ExitCode, Interrupted, KvtierError
+from kvtier_ops.errors import (
+    REPORT_URL,
+    BadInput,
+    ExitCode,
+    HostError,
+    Interrupted,
+    KvtierError,
+)
 from kvtier_ops.instance import log_path_of
 from kvtier_ops.launch.serve import Wish, launch
 from kvtier_ops.terminal import ProgressDisplay, Terminal
@@ -120,11 +127,17 @@ def _absolute(wish: Wish) -> Wish:
 
 
 def _redirect(profile: Path) -> None:
-    """No terminal: what is printed past us, such as a traceback, goes beside the log."""
+    """No terminal: what is printed past us, such as a traceback, goes beside the log.
+    Raises HostError."""
     path = log_path_of(profile).with_name("launcher.out")
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND  # one that serves may have it open
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        out = os.open(path, flags, 0o600)
+    except OSError as error:
+        hint = "set XDG_STATE_HOME to a folder that you may write to"
+        raise HostError(f"cannot write `{path}`: {error.strerror}", hint) from error
     null = os.open(os.devnull, os.O_RDWR)
-    out = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     os.dup2(null, 0)
     os.dup2(out, 1)
     os.dup2(out, 2)
@@ -133,7 +146,8 @@ def _redirect(profile: Path) -> None:
 
 
 class _Reporting(Terminal):
-    """Says to the parent what a terminal would show; to nobody once it has gone."""
+    """Says to the parent what a terminal would show; once it has gone, warnings and errors that
+    are not the engine's go to launcher.out: some come when the log is closed."""
 
     def __init__(self, fd: int) -> None:
         super().__init__()
@@ -159,7 +173,10 @@ class _Reporting(Terminal):
             os.close(fd)
 
     def note(self, text: str) -> None:
-        self.say({"note": text})
+        if self._fd >= 0:
+            self.say({"note": text})
+        elif text.startswith(("warning: ", "error: ")):
+            print(text, file=sys.stderr, flush=True)
 
     def data(self, text: str) -> None:
         self.say({"data": text})

@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import re
+import sys
 import threading
 import time
 from collections import deque
@@ -35,6 +36,27 @@ class Record(NamedTuple):
     message: str
 
 
+class _LogFile(RotatingFileHandler):
+    """On a disk that is full or gone lines are lost, and nobody is stopped or told each time."""
+
+    lost = 0
+    why = ""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        self.lost += 1
+        self.why = str(sys.exc_info()[1])
+        with contextlib.suppress(
+            OSError
+        ):  # what is buffered would fail again; the next line opens it
+            if self.stream is not None:
+                self.stream.close()
+        self.stream = None
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
+
+
 class EngineLog:
     """One file for one launch. Engines come one after the other; each one's pipe is copied in a
     thread of its own until it ends."""
@@ -56,14 +78,14 @@ class EngineLog:
         self._thread: threading.Thread | None = None
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._file = RotatingFileHandler(
+            self._file = _LogFile(
                 path, maxBytes=FILE_BYTES_MAX, backupCount=FILES_KEPT, errors="replace"
             )
+            if path.stat().st_size:
+                self._file.doRollover()
         except OSError as error:
             hint = "set XDG_STATE_HOME to a folder that you may write to"
             raise HostError(f"cannot write `{path}`: {error.strerror}", hint) from error
-        if path.stat().st_size:
-            self._file.doRollover()
 
     def set_up(self, layout: LogFormat, level: LogLevel) -> None:
         """How lines are written from now on."""
@@ -96,7 +118,15 @@ class EngineLog:
                     self._loud(f"{record.component}: {record.message}")
 
     def _write(self, line: str) -> None:
+        before = self._file.lost
         self._file.handle(logging.makeLogRecord({"msg": line}))
+        if self._file.lost and not before:
+            with contextlib.suppress(OSError):
+                self._loud(f"launcher: lines of `{self.path}` are lost: {self._file.why}")
+        elif before and self._file.lost == before:  # there is room again
+            self._file.lost = 0
+            what = f"{before} lines of this log are lost: {self._file.why}"
+            self._write(_own_line(self._layout, "warning", "launcher", what))
 
     def join(self) -> None:
         """Waits for the pipe's end, which comes when the engine's last process ends."""

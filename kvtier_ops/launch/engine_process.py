@@ -38,7 +38,7 @@ class EngineProcess:
     ) -> None:
         """Starts it, from the main thread: the kernel takes the end of the thread that
         starts a child for the parent's end. `arena_fd` is inherited under its number;
-        `environment` is added to our own."""
+        `environment` is added to our own. Raises OSError."""
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -48,9 +48,14 @@ class EngineProcess:
             process_group=0,
             env={**os.environ, **environment},
         )
-        self.fd = os.pidfd_open(self._process.pid)  # readable when it has ended
         assert self._process.stdout is not None
         self.output = self._process.stdout
+        try:
+            self.fd = os.pidfd_open(self._process.pid)  # readable when it has ended
+        except OSError:  # it would hold its locks and its memory, and nobody would know of it
+            self.kill()
+            self.output.close()
+            raise
 
     @property
     def pid(self) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kvtier_ops.errors import HostError
 from kvtier_ops.instance import instance_name
+from kvtier_ops.launch.record import shown_override
 from kvtier_ops.plan import Plan
 from kvtier_ops.profile.load import ProfileFile
 from kvtier_ops.terminal import Terminal
@@ -18,10 +19,16 @@ from kvtier_ops.tune.find import find_changes
 from kvtier_ops.tune.journal import open_journal, read_journal
 from kvtier_ops.tune.limits import raise_limits
 from kvtier_ops.tune.owner import this_process
+from kvtier_ops.tune.report import render_stale
 from kvtier_ops.tune.rights import kvtier_as_root
 from kvtier_ops.tune.undo import PutBack, put_back, put_back_stale
 
 _ROOT = Path("/")
+
+
+def left_by_killed() -> list[str]:
+    """What `clean_up_after_killed` would say, for a dry run."""
+    return render_stale(read_journal())
 
 
 def clean_up_after_killed(terminal: Terminal) -> bool:
@@ -43,8 +50,15 @@ class Tuning:
     """What one launch has changed, and may change again for a profile that is reloaded. A launch
     that leaves the host alone has one that does nothing."""
 
-    def __init__(self, file: ProfileFile, terminal: Terminal, *, enabled: bool) -> None:
-        self._again = kvtier_as_root(["tune", str(file.path)])
+    def __init__(
+        self,
+        file: ProfileFile,
+        terminal: Terminal,
+        *,
+        enabled: bool,
+        overrides: Sequence[str] = (),
+    ) -> None:
+        self._again = _as_root(file, overrides)
         self._owner = this_process(instance_name(file.path))
         self._terminal = terminal
         self._enabled = enabled
@@ -89,13 +103,21 @@ class Tuning:
 
 
 @contextmanager
-def host_tuned(file: ProfileFile, terminal: Terminal, *, enabled: bool) -> Iterator[Tuning]:
+def host_tuned(
+    file: ProfileFile, terminal: Terminal, *, enabled: bool, overrides: Sequence[str]
+) -> Iterator[Tuning]:
     """Whatever is tuned within the block is put back after it, however it ends."""
-    tuning = Tuning(file, terminal, enabled=enabled)
+    tuning = Tuning(file, terminal, enabled=enabled, overrides=overrides)
     try:
         yield tuning
     finally:
         tuning.put_back()
+
+
+def _as_root(file: ProfileFile, overrides: Sequence[str]) -> str:
+    """The command that does it beforehand, without secrets."""
+    changes = [word for each in overrides for word in ("--set", shown_override(each))]
+    return kvtier_as_root(["tune", str(file.path), *changes])
 
 
 def _lines(result: Result) -> list[str]:

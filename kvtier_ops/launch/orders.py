@@ -137,12 +137,12 @@ class Orders:
         Raises what it raises, Interrupted if a signal comes, Refused if the engine ends.
         """
         read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
-        raised: list[KvtierError] = []
+        raised: list[Exception] = []
 
         def run() -> None:
             try:
                 call()
-            except KvtierError as error:
+            except Exception as error:
                 raised.append(error)
             finally:
                 os.close(write_fd)

@@ -5,16 +5,21 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import pwd
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from kvtier_ops.errors import AlreadyRunning, HostError
 from kvtier_ops.instance import instance_name, run_dir_of
 from kvtier_ops.instances.leftovers import CONFIG_FILE, LOCK_FILE, clean_run_dir, remove_files
+from kvtier_ops.tune.uninterrupted import uninterrupted
 
 # Unix socket paths have 107 bytes at most; the engine's socket names take up to 27 of them.
 RUN_DIR_BYTES_MAX = 80
+# systemd-logind's: a folder for each user who is logged in, a file for each who lingers.
+_LOGINS, _LINGERING = Path("/run/user"), Path("/var/lib/systemd/linger")
 
 
 @dataclass(frozen=True)
@@ -46,9 +51,12 @@ class RunDir:
             return None
 
     def close(self) -> None:
-        """Removes the run's files and frees the lock."""
-        remove_files(self.path)
-        os.close(self.lock_fd)
+        """Removes the run's files and frees the lock. The folder may have gone: that of a login
+        goes with its user's last session."""
+        with uninterrupted():
+            with suppress(FileNotFoundError):
+                remove_files(self.path)
+            os.close(self.lock_fd)
 
 
 def open_run_dir(profile: Path) -> RunDir:
@@ -78,6 +86,22 @@ def open_run_dir(profile: Path) -> RunDir:
         raise
 
 
+def logout_warning(path: Path) -> str:
+    """What a detached launch has to know of its folder; empty: nothing."""
+    uid = os.getuid()
+    login = _LOGINS / str(uid)
+    if not path.is_relative_to(login):
+        return ""
+    with suppress(KeyError):
+        if (_LINGERING / pwd.getpwuid(uid).pw_name).exists():
+            return ""
+    return (
+        f"warning: when you log out, systemd removes `{login}`: this instance serves on, but "
+        "`kvtier ps` and `kvtier stop` find it no more, and it cannot start its engine again\n"
+        "hint: `loginctl enable-linger`, or give every kvtier command another XDG_RUNTIME_DIR"
+    )
+
+
 def _lock(path: Path, profile: Path) -> int:
     """The kernel frees it when this process ends, however it ends."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -88,8 +112,8 @@ def _lock(path: Path, profile: Path) -> int:
         os.close(fd)
         raise AlreadyRunning(
             f"`{profile}` is already being served, by `kvtier launch` with pid {pid}",
-            f"`kvtier stop {instance_name(profile)}` stops it, or copy the profile and change port "
-            "and directories",
+            f"`kvtier stop {instance_name(profile)}` stops it (`kill` one of another version), or "
+            "copy the profile and change port and directories",
         ) from None
     os.ftruncate(fd, 0)
     os.write(fd, f"{os.getpid()}\n".encode())

@@ -21,7 +21,7 @@ from kvtier_ops.launch.keeper import Keeper, Means
 from kvtier_ops.launch.orders import Orders
 from kvtier_ops.launch.preflight import check_forced, preflight
 from kvtier_ops.launch.record import Record, new_record
-from kvtier_ops.launch.run_dir import RunDir, open_run_dir
+from kvtier_ops.launch.run_dir import RunDir, logout_warning, open_run_dir
 from kvtier_ops.launch.served import Served
 from kvtier_ops.launch.signals import StopSignals
 from kvtier_ops.model.pull import is_complete, pull
@@ -65,12 +65,15 @@ def launch(wish: Wish, terminal: Terminal, on_ready: Callable[[], None] = _nothi
         try:
             if run_dir.cleaned:
                 terminal.note(run_dir.cleaned)
+            if wish.detached and (warning := logout_warning(run_dir.path)):
+                terminal.note(warning)
             can_tune = clean_up_after_killed(terminal)
             record = new_record(run_dir, file, wish.overrides, detached=wish.detached)
             _pull_if_missing(file, terminal)
             prepared = prepare(file)
             record.claim(prepared.plan)
-            with host_tuned(file, terminal, enabled=wish.tune and can_tune) as tuning:
+            may_tune = wish.tune and can_tune
+            with host_tuned(file, terminal, enabled=may_tune, overrides=wish.overrides) as tuning:
                 _check(file, prepared, wish, (tuning, terminal))
                 if tuning.tune(prepared.plan, terminal.note):
                     prepared = prepare(file)

@@ -12,7 +12,6 @@ from kvtier_engine.config import EngineConfig
 from kvtier_ops.errors import ChecksFailed, KvtierError, Refused
 from kvtier_ops.host import Host, HugepagePool, probe
 from kvtier_ops.instance import state_dir_of
-from kvtier_ops.launch.binding import binding_of
 from kvtier_ops.launch.host_tuning import Tuning
 from kvtier_ops.launch.preflight import Preflight, preflight
 from kvtier_ops.launch.record import refuse_collisions
@@ -59,14 +58,9 @@ def read_again(served: Served, name: str, forced: tuple[str, ...], tuning: Tunin
     """
     file = load_profile(served.file.path, served.overrides)
     try:
+        _refuse_other_nodes(served, file)
         host = _host_without_us(served.prepared.host, file)
         prepared = prepare(file, Instead(host=host))
-        if binding_of(prepared.plan) != binding_of(served.plan):
-            raise Refused(
-                "a running launcher cannot change its NUMA nodes",
-                "`kvtier stop`, then `kvtier launch`",
-                field="host.cpu_nodes",
-            )
         refuse_collisions(prepared.plan, name)
         found = preflight(file, prepared, forced, tuning.mends(prepared.plan))
         _refuse(found, served, file, prepared)
@@ -75,6 +69,17 @@ def read_again(served: Served, name: str, forced: tuple[str, ...], tuning: Tunin
         raise
     same_port = file.profile.server.port == served.profile.server.port
     return Served(file, prepared, served.overrides, served.port if same_port else 0)
+
+
+def _refuse_other_nodes(served: Served, file: ProfileFile) -> None:
+    """By what the profile says: of the CPUs this process sees those alone that it was bound to."""
+    for name in ("cpu_nodes", "memory_nodes"):
+        if getattr(served.profile.host, name) != getattr(file.profile.host, name):
+            raise Refused(
+                "a running launcher cannot change its NUMA nodes",
+                "`kvtier stop`, then `kvtier launch`",
+                field=f"host.{name}",
+            )
 
 
 def _host_without_us(before: Host, file: ProfileFile) -> Host:

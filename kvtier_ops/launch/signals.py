@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from types import FrameType, TracebackType
 from typing import Any
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from kvtier_ops.tune.uninterrupted import STOP_SIGNALS
 
 
 class StopSignals:

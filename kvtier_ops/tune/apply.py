@@ -64,12 +64,16 @@ class Tuner:
         return [*self._reserve(counts), *(self._set(change) for change in others)]
 
     def _set(self, change: Change) -> Result:
-        if any(e.setting == change.setting and e.owner == self.owner for e in self.journal.entries):
-            return Result(change)  # it is ours already
+        ours = self._entry_of(change)
+        if ours is not None and _now(change, self.root) == change.new:
+            return Result(change)
         blocked = self._blocked(change)
         if blocked is not None:
             return blocked
-        entry = self.journal.add(change, self.owner)
+        if ours is None:
+            entry = self.journal.add(change, self.owner)
+        else:  # killed before it was made, or somebody else has set it since
+            entry = self.journal.update(ours, old=change.old, new=change.new, got=None)
         try:
             if change.setting.read(self.root) != change.new:
                 change.setting.write(self.root, change.new)
@@ -79,6 +83,10 @@ class Tuner:
             return Result(change, f"the kernel refuses: {error}")
         self.journal.update(entry, got=got)
         return Result(change)
+
+    def _entry_of(self, change: Change) -> Entry | None:
+        ours = (each for each in self.journal.entries if each.owner == self.owner)
+        return next((each for each in ours if each.setting == change.setting), None)
 
     def _blocked(self, change: Change) -> Result | None:
         found = obstacle(change, self.root, self.again)
@@ -135,6 +143,13 @@ class Tuner:
                 return after
             now = after
         return now
+
+
+def _now(change: Change, root: Path) -> str | None:
+    try:
+        return change.setting.read(root)
+    except (OSError, ValueError):
+        return None
 
 
 def _stage(change: Change) -> str:

@@ -11,7 +11,7 @@ from kvtier_ops.host import DriveKind, Host
 from kvtier_ops.plan.places import HUGETLB_BYTES, node_available_bytes
 from kvtier_ops.plan.types import HugepageNeed, Plan
 from kvtier_ops.tune.change import Change, Kind, Setting
-from kvtier_ops.tune.journal import Journal
+from kvtier_ops.tune.journal import Entry, Journal
 from kvtier_ops.units import UNITS, format_bytes
 
 _THP = "/sys/kernel/mm/transparent_hugepage"
@@ -35,59 +35,90 @@ SUITED_SCHEDULERS = {
 @dataclass(frozen=True)
 class _Kernel:
     """Settings as they are, or as they were before kvtier changed them for somebody else: who
-    wants the same thing holds on to it."""
+    wants the same thing holds on to it. One that somebody else has set since is what it is."""
 
     root: Path
-    before: Mapping[Setting, str]
+    held: Mapping[Setting, Entry]
 
     def read(self, setting: Setting) -> str | None:
         """None where the kernel does not have it."""
         try:
-            return self.before.get(setting) or setting.read(self.root)
+            now = setting.read(self.root)
         except (OSError, ValueError):
             return None
+        entry = self.held.get(setting)
+        return entry.old if entry is not None and now in (entry.new, entry.got) else now
 
 
 def find_changes(plan: Plan, journal: Journal, root: Path = Path("/")) -> tuple[Change, ...]:
     """Needed ones first. What the kernel does not have is left out."""
     held = [entry for entry in journal.entries if entry.setting.kind is not Kind.COUNT]
-    kernel = _Kernel(root, {entry.setting: entry.old for entry in held})
-    found = [*_hugepages(plan, kernel), *_transparent(plan, kernel)]
+    kernel = _Kernel(root, {entry.setting: entry for entry in held})
+    found = [*_hugepages(plan, journal, kernel), *_transparent(plan, kernel)]
     found += [*_schedulers(plan, kernel), *_readahead(plan, kernel)]
     return tuple(dict.fromkeys(found))
 
 
-def _hugepages(plan: Plan, kernel: _Kernel) -> Iterator[Change]:
+def _hugepages(plan: Plan, journal: Journal, kernel: _Kernel) -> Iterator[Change]:
     for need in plan.hugepages:
         if need.is_forbidden:
             continue  # reserving more would not help this process
         where = f" on node {need.node}" if need.node is not None else ""
         size = _HUGEPAGE_NAMES[need.page_bytes]
+        pools = (_pool(node, need) for node in _nodes(plan.host, need) or [None])
+        free = max(0, need.free - sum(_promised(each, journal, kernel) for each in pools))
         why = (
             f"L2 of {format_bytes(plan.l2.bytes)} takes {need.pages:,} hugepages of {size}{where}, "
-            f"{need.free:,} are free"
+            f"{free:,} are free"
         )
-        for node, pages in _spread(plan.host, need):
-            base = "/sys/kernel/mm" if node is None else f"/sys/devices/system/node/node{node}"
-            name = f"hugepages-{need.page_bytes // 1024}kB"
-            setting = Setting(f"{base}/hugepages/{name}/nr_hugepages", Kind.COUNT)
+        for node, pages in _spread(plan.host, need, max(0, need.pages - free)):
+            setting = _pool(node, need)
             old = kernel.read(setting)
             if old is not None and pages:
                 new = str(int(old) + pages)
                 yield Change(setting, old, new, why, "KVT-P011", is_needed=True)
 
 
-def _spread(host: Host, need: HugepageNeed) -> list[tuple[int | None, int]]:
+def _pool(node: int | None, need: HugepageNeed) -> Setting:
+    base = "/sys/kernel/mm" if node is None else f"/sys/devices/system/node/node{node}"
+    name = f"hugepages-{need.page_bytes // 1024}kB"
+    return Setting(f"{base}/hugepages/{name}/nr_hugepages", Kind.COUNT)
+
+
+def _nodes(host: Host, need: HugepageNeed) -> list[int | None]:
+    """Whose pages are counted as free for it."""
+    if need.node is not None:
+        return [need.node]
+    return [node.id for node in host.numa_nodes if not need.among or node.id in need.among]
+
+
+def _promised(pool: Setting, journal: Journal, kernel: _Kernel) -> int:
+    """Pages of it that are free only because the engine of another launcher has not come to use
+    those that were added for it."""
+    others = [
+        each
+        for each in journal.entries
+        if each.setting == pool and each.owner.is_alive and each.owner.pid != os.getpid()
+    ]
+    added = sum(int(each.got or each.new) - int(each.old) for each in others)
+    try:
+        free = int(pool.below(kernel.root).with_name("free_hugepages").read_text())
+        return free - max(0, min(free, int(pool.read(kernel.root)) - added))
+    except (OSError, ValueError):
+        return 0
+
+
+def _spread(host: Host, need: HugepageNeed, missing: int) -> list[tuple[int | None, int]]:
     """(node, pages to add): always by node, since the kernel takes pages away by node as well.
     Pages that may lie anywhere are shared out as the nodes have room."""
     nodes = [node for node in host.numa_nodes if not need.among or node.id in need.among]
     if need.node is not None or not nodes:
-        return [(need.node, need.missing)]
+        return [(need.node, missing)]
     rooms = [max(0, node_available_bytes(host, node)) // need.page_bytes for node in nodes]
     total = sum(rooms) or 1
-    shares = [need.missing * room // total for room in rooms]
+    shares = [missing * room // total for room in rooms]
     largest = max(range(len(nodes)), key=rooms.__getitem__)
-    shares[largest] += need.missing - sum(shares)
+    shares[largest] += missing - sum(shares)
     return [(node.id, share) for node, share in zip(nodes, shares, strict=True)]
 
 

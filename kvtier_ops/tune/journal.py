@@ -3,7 +3,8 @@
 One JSON document, replaced as a whole, so that a reader finds it complete however a writer ended.
 An entry says what is intended (`got` is null), then what came of it; an undo that has begun says
 where it leads (`back_to`), so that doing it a second time changes nothing more. The kernel's
-settings go with a reboot, and so do the entries of an earlier boot.
+settings go with a reboot, and so do the entries of an earlier boot; those of another host, with
+which this one shares the folder, are not ours to forget.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -38,6 +40,11 @@ class Entry:
     when: str
     got: str | None = None
     back_to: str | None = None
+
+    @property
+    def line(self) -> str:
+        """What putting it back would do."""
+        return f"{self.setting.path}: {self.got or self.new} -> {self.old}  ({self.owner.name})"
 
 
 @dataclass
@@ -91,7 +98,8 @@ class Journal:
 
     def _text(self) -> str:
         entries = [asdict(entry) for entry in self.entries]
-        return json.dumps({"version": _VERSION, "boot": self.boot, "entries": entries}, indent=1)
+        said = {"version": _VERSION, "host": socket.gethostname(), "boot": self.boot}
+        return json.dumps({**said, "entries": entries}, indent=1)
 
 
 def journal_path() -> Path:
@@ -127,6 +135,8 @@ def read_journal(root: Path = Path("/")) -> Journal:
     boot = _boot_id(root)
     try:
         said = json.loads(path.read_bytes())
+        if said["version"] != _VERSION:
+            raise ValueError(f"it is of version {said['version']}, not {_VERSION}")
         entries = [_entry(each) for each in said["entries"]]
         of = said["boot"]
     except (FileNotFoundError, PermissionError):  # none, or root's, which is not ours to put back
@@ -137,8 +147,19 @@ def read_journal(root: Path = Path("/")) -> Journal:
             "look at what it says was changed, put that back by hand, and remove the file",
         ) from error
     if of != boot:
+        _refuse_another_hosts(path, str(said.get("host", "")))
         return Journal(path, boot, forgotten=len(entries))
     return Journal(path, boot, entries)
+
+
+def _refuse_another_hosts(path: Path, host: str) -> None:
+    """A home on a network is many hosts': to forget what one has changed would lose it."""
+    if host and host != socket.gethostname():
+        raise HostError(
+            f"the journal `{path}` is of the host `{host}`, not of this one",
+            "set XDG_STATE_HOME to a folder of each host's own; if that host is gone or was "
+            "rebooted since, remove the file",
+        )
 
 
 def _entry(said: dict[str, Any]) -> Entry:

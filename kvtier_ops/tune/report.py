@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from kvtier_ops.text import report_width, wrapped
 from kvtier_ops.tune.apply import Result
 from kvtier_ops.tune.change import Change
+from kvtier_ops.tune.journal import Journal
+from kvtier_ops.tune.undo import is_stale
 
 _INDENT = " " * 10
 
@@ -19,6 +21,19 @@ def render_changes(changes: Sequence[Change], width: int) -> list[str]:
         lines += [f"{change.mends:<10}{change.path}", f"{_INDENT}{change.old} -> {change.new}"]
         lines += wrapped(_INDENT, change.why, width)
     return lines
+
+
+def render_stale(journal: Journal) -> list[str]:
+    """What comes before all changes: launchers that were killed have left it."""
+    lines = [entry.line for entry in reversed(journal.entries) if is_stale(entry)]
+    if not lines:
+        return []
+    return [
+        "warning: a killed launcher has left changes, which are put back first; more may be "
+        "missing then than is shown here",
+        *(f"  {line}" for line in lines),
+        "hint: `kvtier tune --undo` puts them back now",
+    ]
 
 
 def render_results(results: Sequence[Result], width: int) -> list[str]:

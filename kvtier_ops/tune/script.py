@@ -14,15 +14,22 @@ now() { # FILE -> its value: the chosen word, or the number
   sed -e 's/.*\\[\\(.*\\)\\].*/\\1/' "$1"
 }
 
-add() { # FILE PAGES: so many more, or fewer; the kernel may find less than that
-  wanted=$(($(now "$1") + $2))
+added="" # FILE=PAGES of this run, the latest first
+
+add() { # FILE PAGES: so many more, or fewer; if the kernel finds less than that, no file has more
+  before=$(now "$1")
+  wanted=$((before + $2))
+  if [ "$wanted" -lt 0 ]; then wanted=0; fi
   echo "$wanted" >"$1"
   if [ "$(now "$1")" -lt "$wanted" ]; then
-    echo "$1: only $(now "$1") of $wanted; memory may be in pieces:" >&2
+    echo "$1: only $(now "$1") of $wanted, put back; memory may be in pieces:" >&2
     echo "echo 1 >/proc/sys/vm/compact_memory, and again" >&2
+    echo "$before" >"$1"
+    for each in $added; do add "${each%=*}" "-${each##*=}"; done
     exit 1
   fi
   echo "$1: $wanted"
+  if [ "$2" -gt 0 ]; then added="$1=$2 $added"; fi
 }
 
 put() { # FILE OLD NEW: unless it is neither, which somebody else has set

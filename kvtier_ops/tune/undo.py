@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kvtier_ops.tune.change import Kind
 from kvtier_ops.tune.journal import Entry, Journal
+from kvtier_ops.tune.uninterrupted import uninterrupted
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,11 @@ class PutBack:
 
 
 def put_back(journal: Journal, which: Callable[[Entry], bool], root: Path) -> list[PutBack]:
-    """The latest change first. Raises HostError if the journal cannot be written."""
+    """The latest change first; a stop signal waits. Raises HostError if the journal cannot be
+    written."""
     chosen = [entry for entry in reversed(journal.entries) if which(entry)]
-    return [_put_back(journal, entry, root) for entry in chosen]
+    with uninterrupted():
+        return [_put_back(journal, entry, root) for entry in chosen]
 
 
 def put_back_stale(journal: Journal, root: Path) -> list[PutBack]:
@@ -91,7 +94,7 @@ def _restore(journal: Journal, entry: Entry, current: str, root: Path) -> PutBac
         journal.remove(entry)
         names = ", ".join(dict.fromkeys(each.owner.name for each in others))
         return PutBack(entry, current, current, note=f"is still wanted by {names}")
-    if current == entry.new and current != entry.old:
+    if current in (entry.new, entry.got) and current != entry.old:  # the kernel may round
         entry.setting.write(root, entry.old)
         journal.remove(entry)
         return PutBack(entry, current, entry.old)

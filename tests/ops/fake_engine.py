@@ -125,7 +125,7 @@ def serve(run_dir: Path, port: int) -> None:
         print(f"2026-01-01T00:00:00.000 INFO fake: SIGTERM {stops}", file=sys.stderr, flush=True)
         if PLAN.get("deaf") or (PLAN.get("stubborn") and stops < 2):
             return
-        (run_dir / "address").unlink()
+        (run_dir / "address").unlink(missing_ok=True)
         os._exit(PLAN.get("end", 0))
 
     signal.signal(signal.SIGTERM, on_terminate)

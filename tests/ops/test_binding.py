@@ -10,11 +10,17 @@ from pathlib import Path
 
 import pytest
 from ops.builders import make_host
+from ops.launched import write_profile
 from ops.test_plan import plan, profile
 
-from kvtier_ops.errors import BadInput, HostError
+from kvtier_ops.errors import BadInput, HostError, Refused
 from kvtier_ops.host import NumaNode
 from kvtier_ops.launch.binding import Binding, binding_of
+from kvtier_ops.launch.host_tuning import Tuning
+from kvtier_ops.launch.served import Served, read_again
+from kvtier_ops.prepare import Instead, prepare
+from kvtier_ops.profile.load import load_profile
+from kvtier_ops.terminal import Terminal
 
 NODES = Path("/sys/devices/system/node/node0")
 
@@ -79,6 +85,25 @@ def test_nodes_without_a_cpu_of_ours() -> None:
     host = make_host(numa_nodes=(NumaNode(0, cpus=(4000,)),))
     with pytest.raises(HostError, match="none of the CPUs of NUMA nodes 0 may be used here"):
         binding_of(plan(profile(host={"cpu_nodes": [0]}), host))
+
+
+@pytest.mark.parametrize(("name", "new"), [("cpu_nodes", "[0, 1]"), ("memory_nodes", "[1]")])
+def test_a_running_launcher_keeps_its_nodes(
+    home: Path, monkeypatch: pytest.MonkeyPatch, name: str, new: str
+) -> None:
+    """It sees only the CPUs that it is bound to, so that more of them look like the same."""
+    path = write_profile(home)
+    text = path.read_text()
+    path.write_text(f"{text}host: {{{name}: [0]}}\n")
+    cpu = min(os.sched_getaffinity(0))
+    host = make_host(numa_nodes=(NumaNode(0, cpus=(cpu,)), NumaNode(1, cpus=(4001,))))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {cpu})
+    file = load_profile(path)
+    served = Served(file, prepare(file, Instead(host=host)))
+    path.write_text(f"{text}host: {{{name}: {new}}}\n")
+    with pytest.raises(Refused, match="cannot change its NUMA nodes") as raised:
+        read_again(served, "small", (), Tuning(file, Terminal(), enabled=False))
+    assert raised.value.problems[0].field == f"host.{name}"
 
 
 @pytest.mark.parametrize("name", ["cpu_nodes", "memory_nodes"])

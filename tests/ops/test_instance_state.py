@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from ops.builders import caught
@@ -17,9 +20,12 @@ from kvtier_ops.instances.find import NotRunning, name_of
 from kvtier_ops.instances.logs import follow, last_lines
 from kvtier_ops.instances.report import age, status, table
 from kvtier_ops.instances.state import own_ticks
+from kvtier_ops.launch.control_socket import ControlSocket
 from kvtier_ops.launch.engine_log import EngineLog, parse
+from kvtier_ops.launch.orders import Orders
 from kvtier_ops.launch.record import shown_override
 from kvtier_ops.launch.restarts import Restarts
+from kvtier_ops.launch.signals import StopSignals
 from kvtier_ops.profile.schema.server import Server
 
 
@@ -41,6 +47,16 @@ def test_a_state_is_read_as_it_was_written(home: Path) -> None:
 )
 def test_a_state_that_is_none_is_no_instance(home: Path, text: str) -> None:
     (home / "state.json").write_text(text)
+    assert read_state(home) is None
+
+
+@pytest.mark.parametrize(
+    "damage", [{"started": "soon"}, {"name": 5}, {"url": None}, {"pid": 0}, {"drain_s": []}]
+)
+def test_a_damaged_state_hides_no_other_instance(home: Path, damage: dict[str, object]) -> None:
+    write_state(home, make_state())
+    said = json.loads((home / "state.json").read_text())
+    (home / "state.json").write_text(json.dumps({**said, **damage}))
     assert read_state(home) is None
 
 
@@ -189,3 +205,59 @@ def test_a_log_of_json_has_nothing_else(home: Path) -> None:
     explained = log.explanation()
     assert explained is not None
     assert (explained.what, explained.hint) == ("bad", "mend it")
+
+
+@pytest.mark.parametrize("said", [b"", b"\xff\n", b"{}\n", b"7\n", b"[" * 4000 + b"\n"])
+def test_what_is_no_order_is_not_obeyed(home: Path, said: bytes) -> None:
+    """And ends nothing."""
+    control = ControlSocket(home)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(home / "control.sock"))
+        client.sendall(said)
+        client.shutdown(socket.SHUT_WR)
+        assert control.accept() is None
+    control.close()
+
+
+def test_a_fault_while_the_engine_is_told_is_no_success() -> None:
+    """In a thread, where nobody else sees it: a reload would say that it has changed things."""
+
+    def fail() -> None:
+        raise RuntimeError("odd")
+
+    read_fd, write_fd = os.pipe()
+    with StopSignals() as signals:
+        engine = SimpleNamespace(fd=read_fd)
+        keeper = SimpleNamespace(
+            means=SimpleNamespace(signals=signals), now=SimpleNamespace(engine=engine)
+        )
+        with pytest.raises(RuntimeError, match="odd"):
+            Orders(cast("Any", keeper), ())._while_serving(fail)
+    os.close(read_fd)
+    os.close(write_fd)
+
+
+def test_a_full_disk_loses_lines_of_the_log_and_says_so(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once when it begins, and in the log when there is room again."""
+    path, said = home / "engine.log", list[str]()
+    path.symlink_to("/dev/full")
+    log = EngineLog(path, said.append)
+    for number in range(3):
+        log.event("info", f"lost {number}")
+    assert said == [f"launcher: lines of `{path}` are lost: [Errno 28] No space left on device"]
+    path.unlink()
+    log.event("info", "kept")
+    log.close()
+    lines = [line.partition(" ")[2] for line in path.read_text().splitlines()]
+    assert lines[0] == "INFO launcher: kept"
+    assert lines[1].startswith("WARNING launcher: 3 lines of this log are lost")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_disk_that_is_full_at_the_end_ends_nothing_else(home: Path) -> None:
+    (home / "engine.log").symlink_to("/dev/full")
+    log = EngineLog(home / "engine.log", lambda text: None)
+    log.event("info", "lost")
+    log.close()

@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import sys
+import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -111,6 +113,17 @@ def test_a_detached_launch_that_fails_says_what_a_launch_says(home: Path) -> Non
     assert [path.name for path in run_dir(home).iterdir()] == ["lock"]
 
 
+def test_a_detached_launch_without_a_place_for_its_log_says_so(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "/proc/nothing")
+    done = kvtier("launch", str(write_profile(home)), "--detach")
+    assert done.returncode == 3
+    assert "error: cannot write `/proc/nothing/kvtier/log/small-" in done.stderr
+    assert "hint: set XDG_STATE_HOME" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_ctrl_c_before_ready_stops_what_was_to_be_detached(home: Path) -> None:
     child = pexpect.spawn(
         sys.executable,
@@ -149,6 +162,28 @@ def test_it_survives_its_terminal_and_no_line_of_it_is_wider(home: Path) -> None
     assert kvtier("stop", "--all").returncode == 0
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to write below /run/user")
+def test_it_is_said_that_logging_out_would_hide_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """systemd removes that folder then, unless the user lingers."""
+    profile, failing = write_profile(home), {"die": 3, "say": ["error: no", "hint: yes"]}
+    said = "when you log out, systemd removes `/run/user/0`"
+    base = Path("/run/user/0")
+    made = [each for each in (base, base.parent) if not each.exists()]
+    base.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(dir=base) as folder:
+            monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+            assert said in kvtier("launch", str(profile), "--detach", plan=failing).stderr
+            assert said not in kvtier("launch", str(profile), plan=failing).stderr
+    finally:
+        for each in made:
+            each.rmdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(home / "run"))
+    assert said not in kvtier("launch", str(profile), "--detach", plan=failing).stderr
+
+
 def test_stop_hurries_when_its_time_is_up(home: Path) -> None:
     state = detach(write_profile(home), plan={"stubborn": True})
     done = kvtier("stop", state.name, "--timeout", "0.1")
@@ -156,6 +191,35 @@ def test_stop_hurries_when_its_time_is_up(home: Path) -> None:
     assert "running requests have 0.1 s" in done.stderr
     assert "running requests are ended now" in done.stderr
     assert "killing" not in done.stderr
+
+
+def test_a_second_stop_does_not_hurry_the_first(home: Path) -> None:
+    """Requests have the time that was said; a second signal would end them."""
+    profile = write_profile(home, "server: {port: 0, drain_s: 600}\n")
+    state = detach(profile, plan={"stubborn": True})
+    os.kill(state.pid, signal.SIGTERM)
+    wait_for(lambda: "SIGTERM 1" in log_of(home), "the engine to drain")
+    done = kvtier("stop", state.name, "--timeout", "0.3")
+    assert done.returncode == 0
+    said = done.stderr.splitlines()
+    assert said[0].endswith("is being stopped already: running requests have 0.3 s more")
+    assert said[1:] == ["running requests are ended now", f"stopped {state.name}"]
+
+
+def test_each_signal_of_a_stop_is_noticed(home: Path) -> None:
+    """A launcher that is not running just then gets two at once as one."""
+    state = detach(write_profile(home), plan={"stubborn": True})
+    os.kill(state.pid, signal.SIGSTOP)
+    threading.Timer(0.5, os.kill, (state.pid, signal.SIGCONT)).start()
+    done = kvtier("stop", state.name, "--timeout", "0")
+    assert done.returncode == 0
+    assert "killing" not in done.stderr
+    assert "SIGTERM 2" in kvtier("logs", state.name).stdout
+
+
+def test_no_stop_has_more_time_than_the_engine_gives(home: Path) -> None:
+    state = detach(write_profile(home))
+    assert "have 5 s\n" in kvtier("stop", state.name, "--timeout", "3600").stderr
 
 
 def test_reload_changes_what_can_be_changed_and_says_how(home: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 from ops.launched import is_alive, start, write_profile
+
+from kvtier_ops.launch.engine_process import EngineProcess
 
 
 def test_serves_and_ctrl_c_drains_with_status_0(home: Path) -> None:
@@ -275,3 +278,27 @@ def test_the_real_command_takes_no_module_from_the_current_folder(home: Path) ->
     command = engine_command(home / "config.json")
     assert command[1:4] == ["-P", "-m", "kvtier_engine"]
     assert command[0] == sys.executable
+
+
+def test_a_run_folder_that_has_gone_ends_no_launch(home: Path) -> None:
+    """That of a login goes when its user logs out."""
+    launched = start(home, write_profile(home), {})
+    launched.wait_ready()
+    shutil.rmtree(home / "run")
+    launched.signal(signal.SIGTERM)
+    assert launched.end() == 0, launched.err.read_text()
+
+
+def test_an_engine_that_cannot_be_watched_is_not_left_running(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pids = []
+
+    def refuse(pid: int) -> int:
+        pids.append(pid)
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("os.pidfd_open", refuse)
+    with pytest.raises(OSError, match="Too many open files"):
+        EngineProcess([sys.executable, "-c", "import time; time.sleep(60)"], None)
+    assert [is_alive(pid) for pid in pids] == [False]

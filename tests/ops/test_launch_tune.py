@@ -14,6 +14,8 @@ from ops.launched import Launched, is_alive, kvtier, start, write_profile
 from ops.tuned import pool
 from support.engine_process import wait_for
 
+from kvtier_ops.launch.host_tuning import _as_root
+from kvtier_ops.profile.load import load_profile
 from kvtier_ops.tune.journal import journal_path
 
 REAL = Path(pool(0))
@@ -123,6 +125,9 @@ def test_undo_puts_back_after_a_kill_and_leaves_running_ones_alone(
     home: Path, profile: Path, before: int
 ) -> None:
     launched = started(home, profile)
+    shown = kvtier("tune", "--undo", "--dry-run")
+    assert shown.stdout == "nothing to put back\n"
+    assert "is running and keeps its changes until it stops" in shown.stderr
     done = kvtier("tune", "--undo")
     assert done.returncode == 0
     assert "is running and keeps its changes until it stops" in done.stderr
@@ -216,3 +221,39 @@ def test_soft_limits_are_raised_for_the_engine(home: Path, before: int) -> None:
     assert int(line.split()[3]) >= wanted
     launched.signal()
     assert launched.end() == 0
+
+
+def test_two_launches_have_pages_for_two(home: Path, profile: Path, before: int) -> None:
+    """The first one's are free as long as its engine has not come to use them."""
+    other = home / "other.yaml"
+    other.write_text(profile.read_text())
+    launched = [started(home, profile)]
+    launched.append(started(home, other))
+    assert reserved() == before + 2 * PAGES
+    for each, left in zip(launched, (PAGES, 0), strict=True):
+        each.signal()
+        assert each.end() == 0
+        assert reserved() == before + left
+
+
+def test_what_a_detached_launch_could_not_put_back_is_said(
+    home: Path, profile: Path, before: int
+) -> None:
+    """Nobody looks at it, and its log is closed by then."""
+    assert kvtier("launch", str(profile), "--detach").returncode == 0
+    full = journal_path().with_suffix(".new")
+    full.mkdir()  # so that the journal cannot be written
+    assert kvtier("stop", "small").returncode == 0
+    [said] = (home / "state/kvtier/log").glob("*/launcher.out")
+    assert "error: cannot write the journal" in said.read_text()
+    assert reserved() == before + PAGES
+    full.rmdir()
+    assert kvtier("tune", "--undo").returncode == 0
+    assert reserved() == before
+
+
+def test_the_hint_for_root_has_what_was_set_and_no_secret(home: Path) -> None:
+    file = load_profile(write_profile(home))
+    again = _as_root(file, ("tiers.l2.size=16MiB", "engine.environment.HF_TOKEN=hf_secret"))
+    assert f"tune {file.path} --set tiers.l2.size=16MiB --set " in again
+    assert "hf_secret" not in again

@@ -11,10 +11,14 @@ from pathlib import Path
 import pytest
 from ops.launched import write_profile
 from ops.rendered import tool
-from ops.tuned import THP, pool
+from ops.tuned import THP, FakeKernel, more_pages, pool
 
 from kvtier_ops import cli
+from kvtier_ops.instances.state import own_ticks
+from kvtier_ops.tune.change import Change, Kind, Setting
 from kvtier_ops.tune.journal import journal_path, read_journal
+from kvtier_ops.tune.owner import OPERATOR, Owner
+from kvtier_ops.tune.script import render_script
 
 REAL = Path(pool(0))
 Capture = pytest.CaptureFixture[str]
@@ -76,6 +80,30 @@ def test_tune_then_undo(profile: Path, before: int, capsys: Capture) -> None:
     assert "nothing to put back" in capsys.readouterr().out
 
 
+def reserve_and_be_killed(before: int) -> None:
+    gone = Owner("gone", os.getpid(), own_ticks() + 1)
+    [result] = FakeKernel(Path("/")).apply([more_pages(str(REAL), before, before + PAGES)], gone)
+    assert result.ok
+
+
+def test_pages_that_a_killed_launcher_left_are_not_counted_on(
+    profile: Path, before: int, capsys: Capture
+) -> None:
+    """They are put back first, so that as many are missing as without them."""
+    reserve_and_be_killed(before)
+    for command in (["tune", str(profile), "--dry-run"], ["launch", str(profile), "--dry-run"]):
+        assert cli.run(command) == 0
+        err = capsys.readouterr().err
+        assert "a killed launcher has left changes, which are put back first" in err
+        assert f"  {REAL}: {before + PAGES} -> {before}  (gone)" in err
+    assert cli.run(["tune", str(profile)]) == 0
+    assert "put back what a killed launcher changed" in capsys.readouterr().err
+    assert reserved() == before + PAGES
+    assert [entry.owner for entry in read_journal().entries] == [OPERATOR]
+    assert cli.run(["tune", "--undo"]) == 0
+    assert reserved() == before
+
+
 def test_undo_while_the_pages_are_used(profile: Path, before: int, capsys: Capture) -> None:
     """The kernel lends them until they are let go; then they are gone."""
     import mmap
@@ -108,11 +136,6 @@ def test_the_script_does_and_undoes_the_same(
 
 
 def test_the_script_puts_words_back_unless_somebody_changed_them(tmp_path: Path) -> None:
-    from ops.tuned import FakeKernel
-
-    from kvtier_ops.tune.change import Change, Kind, Setting
-    from kvtier_ops.tune.script import render_script
-
     kernel = FakeKernel(tmp_path)
     file = kernel.put("/a file", "always [never] advise")
     change = Change(Setting(str(file), Kind.CHOICE), "never", "advise", "why\x1b[2J", "KVT-D203")
@@ -126,6 +149,22 @@ def test_the_script_puts_words_back_unless_somebody_changed_them(tmp_path: Path)
     file.write_text("always\n")
     subprocess.run(["sh", str(script)], check=True)
     assert file.read_text() == "always\n"
+
+
+def test_a_script_that_finds_too_few_pages_leaves_none(tmp_path: Path) -> None:
+    """The second node has 15: what it got, and what the first one got, is given back."""
+    kernel = FakeKernel(tmp_path)
+    first, second = kernel.put("/node0", 3), kernel.put("/node1", 10)
+    sed = kernel.put("/bin/sed", "#!/bin/sh")
+    sed.write_text('#!/bin/sh\nread -r n <"$3"\n[ "$n" -le 15 ] || n=15\necho "$n"\n')
+    sed.chmod(0o755)
+    script = tmp_path / "s"
+    changes = [more_pages(str(first), 3, 11), more_pages(str(second), 10, 18)]
+    script.write_text(render_script(changes, "test"))
+    path = {**os.environ, "PATH": f"{sed.parent}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", str(script)], env=path, capture_output=True, text=True)
+    assert (done.returncode, "only 15 of 18, put back" in done.stderr) == (1, True)
+    assert (first.read_text(), second.read_text()) == ("3\n", "10\n")
 
 
 def test_the_script_is_clean(profile: Path, tmp_path: Path) -> None:
@@ -155,6 +194,14 @@ def test_without_root_it_says_how(profile: Path, home: Path, before: int) -> Non
     assert f"echo {before + PAGES} | sudo tee {REAL}" in shown
     assert "Traceback" not in done.stderr
     assert reserved() == before
+
+
+def test_without_root_undo_says_whose_changes_it_puts_back(home: Path) -> None:
+    """`sudo kvtier tune`, then `kvtier tune --undo`: there are two journals."""
+    for arguments in (["--undo"], ["--undo", "--dry-run"]):
+        done = as_nobody(home, "tune", *arguments)
+        assert (done.returncode, done.stdout) == (0, "nothing to put back\n")
+        assert "what root has changed: `sudo " in done.stderr
 
 
 def test_a_read_only_sys_is_a_containers(profile: Path, before: int) -> None:
@@ -203,8 +250,6 @@ def test_wrong_arguments(
 def test_interrupted_while_it_reserves(
     profile: Path, before: int, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    from kvtier_ops.tune.change import Setting
-
     write = Setting.write
 
     def interrupt(self: Setting, root: Path, value: str) -> None:

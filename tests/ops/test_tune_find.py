@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from ops.builders import GIB, disk
 from ops.test_plan_traps import GUIDE, QWEN, SSD, plan, server
-from ops.tuned import THP, FakeKernel, pool
+from ops.tuned import THP, FakeKernel, more_pages, pool
 
 from kvtier_ops.host import Drive, DriveKind, Host, HugepagePool
+from kvtier_ops.instances.state import process_ticks
 from kvtier_ops.plan import Plan
 from kvtier_ops.tune.change import Change
 from kvtier_ops.tune.find import find_changes
@@ -65,6 +66,23 @@ def test_hugepages_of_each_node_with_the_plans_reason(kernel: FakeKernel) -> Non
 def test_pages_that_are_there_already_are_not_asked_for_again(kernel: FakeKernel) -> None:
     for node in (0, 1):
         kernel.put(pool(node), 110_000)
+    assert wants(kernel, guide(server(hugepages=110_000))) == {}
+
+
+def test_pages_that_another_launch_has_not_come_to_use_are_its_own(kernel: FakeKernel) -> None:
+    """Its engine is still loading: they are free, and are not there for two."""
+    started = process_ticks(os.getppid())
+    assert started is not None
+    another = Owner("another", os.getppid(), started)
+    pages = {need.node: need.pages for need in guide().hugepages}
+    for node in (0, 1):
+        kernel.put(pool(node), 110_000)
+        kernel.put(pool(node).replace("nr_", "free_"), 110_000)
+    kernel.apply([more_pages(pool(0), 0, 110_000)], another)
+    found = wants(kernel, guide(server(hugepages=110_000)))
+    assert {each: change.added for each, change in found.items()} == {pool(0): pages[0]}
+    assert "0 are free" in found[pool(0)].why
+    kernel.put(pool(0).replace("nr_", "free_"), 0)  # now it does; 110,000 are as many as it took
     assert wants(kernel, guide(server(hugepages=110_000))) == {}
 
 

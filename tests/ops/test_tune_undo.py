@@ -118,6 +118,45 @@ def test_a_reboot_has_put_everything_back(kernel: FakeKernel) -> None:
     assert state(kernel) == ("300", "120", "4096")  # nothing of this boot is ours
 
 
+def test_a_journal_of_another_host_is_not_forgotten(
+    kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Homes on a network are one for all nodes, which have booted at other times."""
+    kernel.apply(CHANGES)
+    kernel.put("/proc/sys/kernel/random/boot_id", "two")
+    monkeypatch.setattr("socket.gethostname", lambda: "another")
+    with pytest.raises(HostError, match="is of the host") as raised:
+        kernel.apply(CHANGES)
+    assert "XDG_STATE_HOME" in raised.value.problems[0].hint
+    kernel.put("/proc/sys/kernel/random/boot_id", "one")  # a container of the same host
+    assert len(read_journal(kernel.root).entries) == 3
+
+
+@pytest.mark.parametrize("found", [128, 64])
+def test_what_somebody_else_has_set_since_is_set_again(kernel: FakeKernel, found: int) -> None:
+    """An entry says what was changed, not how it is now."""
+    kernel.apply([number(READAHEAD, 128, 4096)])
+    kernel.put(READAHEAD, found)
+    [result] = kernel.apply([number(READAHEAD, found, 4096)])
+    assert result.ok
+    assert kernel.says(READAHEAD) == "4096"
+    kernel.undo()
+    assert kernel.says(READAHEAD) == str(found)
+
+
+def test_what_the_kernel_has_rounded_is_put_back(
+    kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Setting.write
+    monkeypatch.setattr(
+        Setting, "write", lambda s, root, value: write(s, root, str(int(value) // 100 * 100))
+    )
+    kernel.apply([number(READAHEAD, 100, 4096)])
+    assert kernel.says(READAHEAD) == "4000"
+    assert [done.note for done in kernel.undo()] == [""]
+    assert kernel.says(READAHEAD) == "100"
+
+
 def test_a_drive_that_was_unplugged_is_forgotten(kernel: FakeKernel) -> None:
     kernel.apply(CHANGES)
     (kernel.root / READAHEAD.lstrip("/")).unlink()
@@ -138,7 +177,15 @@ def test_a_journal_that_cannot_be_written_changes_nothing(
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{", '{"boot": "one", "entries": [{}]}', '{"version":1}']
+    "text",
+    [
+        "",
+        "[]",
+        "{",
+        '{"version": 1, "boot": "one", "entries": [{}]}',
+        '{"version": 1}',
+        '{"version": 2, "boot": "one", "entries": []}',
+    ],
 )
 def test_a_damaged_journal_is_not_guessed_at(kernel: FakeKernel, text: str) -> None:
     journal_path().parent.mkdir(parents=True)
@@ -219,6 +266,29 @@ def test_ctrl_c_puts_back_what_was_made_so_far(
     with open_journal(kernel.root) as journal, pytest.raises(KeyboardInterrupt):
         applying.Tuner(journal, Owner("us", 1, 2), "", kernel.root, interrupted).apply(CHANGES[:2])
     assert state(kernel) == ("10", "20", "4096")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_waits_until_all_is_put_back(
+    kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """The second Ctrl-C of somebody impatient."""
+    kernel.apply(CHANGES)
+    write = Setting.write
+
+    def impatient(self: Setting, root: Path, value: str) -> None:
+        os.kill(os.getpid(), number)
+        write(self, root, value)
+
+    monkeypatch.setattr(Setting, "write", impatient)
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            kernel.undo()
+    finally:
+        signal.signal(number, before)
+    assert state(kernel) == ("10", "20", "128")
+    assert not journal_path().exists()
 
 
 def crash_at(point: int, work: Callable[[], object]) -> bool:
