@@ -12,6 +12,7 @@ import typer
 from kvtier_ops.cli.files import check_target, write_whole
 from kvtier_ops.cli.options import Overrides
 from kvtier_ops.errors import BadInput, ExitCode
+from kvtier_ops.instance import instance_name
 from kvtier_ops.prepare import prepare_at
 from kvtier_ops.profile.load import ProfileFile, load_profile
 from kvtier_ops.terminal import Terminal
@@ -40,7 +41,8 @@ def tune(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the script.")] = False,
     undo: Annotated[
-        bool, typer.Option("--undo", help="Put back what earlier runs have changed.")
+        bool,
+        typer.Option("--undo", help="Put back what was changed, or for PROFILE alone."),
     ] = False,
 ) -> int:
     """Make this host what a profile needs, until `--undo` or a reboot.
@@ -50,9 +52,9 @@ def tune(
     """
     terminal = Terminal()
     if undo:
-        if profile is not None or overrides or script is not None:
-            raise BadInput("`--undo` takes no profile: it goes by the journal", place="--undo")
-        return _undo(terminal, dry_run)
+        if overrides or script is not None:
+            raise BadInput("`--undo` goes by the journal: it takes a profile alone", place="--undo")
+        return _undo(profile, terminal, dry_run)
     if profile is None:
         raise BadInput("missing argument `PROFILE`", "`kvtier tune --help` says more")
     file = load_profile(profile, overrides or [])
@@ -114,7 +116,7 @@ def _apply(file: ProfileFile, terminal: Terminal) -> int:
     from kvtier_ops.tune.apply import Tuner
     from kvtier_ops.tune.find import find_changes
     from kvtier_ops.tune.journal import open_journal
-    from kvtier_ops.tune.owner import OPERATOR
+    from kvtier_ops.tune.owner import operator
     from kvtier_ops.tune.report import render_results
     from kvtier_ops.tune.rights import kvtier_as_root
     from kvtier_ops.tune.undo import put_back_stale
@@ -127,7 +129,8 @@ def _apply(file: ProfileFile, terminal: Terminal) -> int:
             terminal.note(f"put back what a killed launcher changed: {done.line}")
         plan = prepare_at(file).plan
         with terminal.progress() as progress:
-            tuner = Tuner(journal, OPERATOR, kvtier_as_root(sys.argv[1:]), progress=progress.update)
+            owner, again = operator(instance_name(file.path)), kvtier_as_root(sys.argv[1:])
+            tuner = Tuner(journal, owner, again, progress=progress.update)
             results = tuner.apply(find_changes(plan, journal))
     shown = render_results(results, terminal.out.width) or ["nothing to change on this host"]
     terminal.data("\n".join(shown))
@@ -138,15 +141,20 @@ def _apply(file: ProfileFile, terminal: Terminal) -> int:
     return ExitCode.OK if all(result.ok for result in results) else ExitCode.WARNINGS
 
 
-def _undo(terminal: Terminal, dry_run: bool) -> int:
+def _undo(profile: Path | None, terminal: Terminal, dry_run: bool) -> int:
+    """With a profile, what was tuned for it alone; also what killed launchers have left."""
     from kvtier_ops.tune.journal import open_journal, read_journal
-    from kvtier_ops.tune.undo import put_back
+    from kvtier_ops.tune.owner import operator
+    from kvtier_ops.tune.undo import is_stale, put_back
+
+    owner = operator(instance_name(profile)) if profile is not None else None
+
+    def is_meant(entry: Entry) -> bool:
+        return is_stale(entry) or (entry.owner.is_operator and owner in (None, entry.owner))
 
     if dry_run:
         entries = read_journal().entries
-        _say_undone(
-            [entry.line for entry in reversed(entries) if not entry.owner.is_alive], terminal
-        )
+        _say_undone([entry.line for entry in reversed(entries) if is_meant(entry)], terminal)
         _say_kept(entries, terminal)
         return ExitCode.OK
     with open_journal(
@@ -154,7 +162,7 @@ def _undo(terminal: Terminal, dry_run: bool) -> int:
     ) as journal:
         _say_forgotten(journal.forgotten, terminal)
         journal.save()
-        done = put_back(journal, lambda entry: not entry.owner.is_alive, Path("/"))
+        done = put_back(journal, is_meant, Path("/"))
     _say_undone([each.line for each in done], terminal)
     _say_kept(journal.entries, terminal)
     return ExitCode.REFUSED if any(each.error for each in done) else ExitCode.OK

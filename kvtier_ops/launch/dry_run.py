@@ -11,7 +11,7 @@ from kvtier_ops.errors import ChecksFailed, ExitCode, Problem
 from kvtier_ops.instance import instance_name, run_dir_of
 from kvtier_ops.launch import engine_process
 from kvtier_ops.launch.binding import binding_of, describe_ranks
-from kvtier_ops.launch.host_tuning import Tuning, left_by_killed
+from kvtier_ops.launch.host_tuning import Tuning, tell_what_killed_left
 from kvtier_ops.launch.preflight import Preflight, preflight
 from kvtier_ops.launch.record import Collision, refuse_collisions
 from kvtier_ops.launch.served import Served
@@ -37,8 +37,7 @@ def show(
     """Raises ChecksFailed, after all has been shown, for what would stop the launch."""
     plan, width = prepared.plan, terminal.out.width
     terminal.data(f"plan\n\n{render_plan(plan, width)}")
-    for line in left_by_killed():
-        terminal.note(line)
+    tune = tell_what_killed_left(terminal) and tune
     tuned = Tuning(file, terminal, enabled=tune)
     changes = tuned.changes(plan)
     found = preflight(file, prepared, forced, tuned.mends(plan))

@@ -26,11 +26,6 @@ from kvtier_ops.tune.undo import PutBack, put_back, put_back_stale
 _ROOT = Path("/")
 
 
-def left_by_killed() -> list[str]:
-    """What `clean_up_after_killed` would say, for a dry run."""
-    return render_stale(read_journal())
-
-
 def clean_up_after_killed(terminal: Terminal) -> bool:
     """Puts back what launchers that were killed had changed, and says so. False, with a warning:
     the journal is of no use, so nothing can be tuned."""
@@ -40,10 +35,26 @@ def clean_up_after_killed(terminal: Terminal) -> bool:
             with open_journal(on_wait=partial(_say_waiting, terminal)) as journal:
                 _tell(put_back_stale(journal, _ROOT), terminal, prefix)
     except HostError as error:
-        [problem] = error.problems
-        terminal.note(f"warning: nothing is tuned: {problem.what}\nhint: {problem.hint}")
+        _say_useless(error, terminal)
         return False
     return True
+
+
+def tell_what_killed_left(terminal: Terminal) -> bool:
+    """The same for a dry run, which puts nothing back."""
+    try:
+        lines = render_stale(read_journal())
+    except HostError as error:
+        _say_useless(error, terminal)
+        return False
+    for line in lines:
+        terminal.note(line)
+    return True
+
+
+def _say_useless(error: HostError, terminal: Terminal) -> None:
+    [problem] = error.problems
+    terminal.note(f"warning: nothing is tuned: {problem.what}\nhint: {problem.hint}")
 
 
 class Tuning:

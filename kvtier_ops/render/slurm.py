@@ -84,6 +84,11 @@ def _run(service: Service) -> list[str]:
         command += ' --set "cluster.master_address=$first"'
     return [
         *lines,
+        "# Locks and sockets are each node's own: a home that nodes share is no place for them.",
+        "# shellcheck disable=SC2016  # each node has its own values",
+        "runtime='export XDG_RUNTIME_DIR=${TMPDIR:-/tmp}/kvtier-$SLURM_JOB_ID'",
+        "# shellcheck disable=SC2016",
+        'runtime+=\'; mkdir -p -m 0700 -- "$XDG_RUNTIME_DIR" && exec "$@"\'',
         'exec srun --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=1 \\',
-        f"  {command}",
+        f'  bash -c "$runtime" kvtier {command}',
     ]

@@ -130,7 +130,7 @@ def _running(service: Service) -> list[str]:
         "# The host is prepared by root, and put back however the service ends.",
         f"ExecStartPre=+:{_words([*tune, *_tuned(service)])}",
         f"ExecStart=:{_words([service.program, *service.launch])}",
-        f"ExecStopPost=+:{_words([*tune, '--undo'])}",
+        f"ExecStopPost=+:{_words([*tune, '--undo', service.launch[1]])}",
         "KillMode=mixed",
         f"TimeoutStartSec={service.limits.start_s}",
         f"TimeoutStopSec={service.limits.stop_s}",

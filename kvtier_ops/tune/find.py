@@ -20,6 +20,7 @@ THP_MATTERS_BYTES = 8 * UNITS["GiB"]
 # Measured (docs/benchmarks.md): reading weights goes twice as fast as with the usual 128 KiB.
 READAHEAD_KIB = 4096
 READAHEAD_ENOUGH_KIB = 1024
+READAHEAD_MATTERS_BYTES = UNITS["GiB"]  # of weights: less is read in a second in any case
 _HUGEPAGE_NAMES = {size: name for name, size in HUGETLB_BYTES.items()}
 # I/O schedulers that suit a drive, the best one first. The kernel's own defaults, and a virtual
 # disk's by measurement: without one its rate is no better, and its slowest reads are twenty times
@@ -163,7 +164,7 @@ def _readahead(plan: Plan, kernel: _Kernel) -> Iterator[Change]:
     """Of the file system that the weights lie on: they are read in one go, through the page
     cache. Pages of L3 go past it."""
     setting = readahead_of(plan.model.path, kernel.root)
-    if setting is None:
+    if setting is None or plan.model.weight_bytes < READAHEAD_MATTERS_BYTES:
         return
     old = kernel.read(setting)
     if old is not None and int(old) < READAHEAD_ENOUGH_KIB:

@@ -14,7 +14,7 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -114,17 +114,49 @@ def open_journal(
     """Waits for whoever else tunes, after telling `on_wait`. Raises HostError."""
     path = journal_path()
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(path.with_name("lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        _make(path.parent)
+        with ExitStack() as held:
+            for lock in (_of_the_host(root), path.with_name("lock")):
+                if lock is not None:
+                    held.enter_context(_locked(lock, on_wait))
+            yield read_journal(root)
+    except _Unlockable as error:
+        raise _unwritable(path, error.reason) from error
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise _Unlockable(error) from error
+
+
+class _Unlockable(Exception):
+    def __init__(self, reason: OSError) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+def _of_the_host(root: Path) -> Path | None:
+    """Two of root's state folders have two journals, and one host: what one reads, the other must
+    not change before it has written."""
+    folder = root / "run"
+    return folder / "kvtier-tune.lock" if os.access(folder, os.W_OK) else None
+
+
+@contextmanager
+def _locked(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _Unlockable(error) from error
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             on_wait()
             fcntl.flock(fd, fcntl.LOCK_EX)
-        yield read_journal(root)
+        yield
     finally:
         os.close(fd)
 

@@ -27,7 +27,9 @@ class Owner:
         return self.pid != 0 and process_ticks(self.pid) == self.started
 
 
-OPERATOR = Owner(OPERATOR_NAME)
+def operator(instance: str) -> Owner:
+    """Of `kvtier tune` for one profile, so that it can be put back alone."""
+    return Owner(f"{OPERATOR_NAME} ({instance})")
 
 
 def this_process(name: str) -> Owner:

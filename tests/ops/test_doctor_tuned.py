@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from ops.builders import disk
-from ops.doctored import look, planned, put
+from ops.doctored import all_of, look, planned, put
 from ops.launched import start, write_profile
-from ops.tuned import THP, FakeKernel, number
+from ops.tuned import OPERATOR, THP, FakeKernel, number
 from support.engine_process import wait_for
 
 from kvtier_ops import cli
@@ -19,7 +20,7 @@ from kvtier_ops.host import Drive, DriveKind
 from kvtier_ops.instances import all_instances
 from kvtier_ops.tune.find import find_changes
 from kvtier_ops.tune.journal import journal_path, read_journal
-from kvtier_ops.tune.owner import OPERATOR, Owner
+from kvtier_ops.tune.owner import Owner
 
 GONE = Owner("gone", 1, 1)  # init started at another tick
 L3 = Path("/cache")
@@ -32,9 +33,24 @@ def mended(context: Context) -> dict[str, str]:
     return {change.mends: change.new for change in changes}
 
 
+def with_weights(context: Context, size: int) -> Context:
+    assert context.prepared is not None
+    plan = context.prepared.plan
+    plan = replace(plan, model=replace(plan.model, weight_bytes=size))
+    return replace(context, prepared=replace(context.prepared, plan=plan))
+
+
+def test_readahead_does_not_matter_to_a_small_model(home: Path) -> None:
+    context = planned(home)
+    device = os.stat(home / "model").st_dev
+    put(home, f"sys/dev/block/{os.major(device)}:{os.minor(device)}/queue/read_ahead_kb", "128\n")
+    assert all_of("KVT-D406", context) == []
+    assert mended(context) == {}
+
+
 @pytest.mark.parametrize("kib", [128, 1024])
 def test_readahead(home: Path, kib: int) -> None:
-    context = planned(home)
+    context = with_weights(planned(home), 2 << 30)
     device = os.stat(home / "model").st_dev
     name = f"sys/dev/block/{os.major(device)}:{os.minor(device)}"
     put(home, f"{name}/queue/read_ahead_kb", f"{kib}\n")

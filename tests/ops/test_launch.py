@@ -300,5 +300,5 @@ def test_an_engine_that_cannot_be_watched_is_not_left_running(
 
     monkeypatch.setattr("os.pidfd_open", refuse)
     with pytest.raises(OSError, match="Too many open files"):
-        EngineProcess([sys.executable, "-c", "import time; time.sleep(60)"], None)
+        EngineProcess([sys.executable, "-c", "import signal; signal.pause()"], None)
     assert [is_alive(pid) for pid in pids] == [False]

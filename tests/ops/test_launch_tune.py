@@ -199,6 +199,8 @@ def test_a_damaged_journal_is_told_and_does_not_keep_the_engine_from_serving(
 ) -> None:
     journal_path().parent.mkdir(parents=True)
     journal_path().write_text("{")
+    dry = kvtier("launch", str(write_profile(home)), "--dry-run")
+    assert (dry.returncode, "warning: nothing is tuned: the journal" in dry.stderr) == (0, True)
     launched = started(home, write_profile(home))
     err = launched.err.read_text()
     assert "warning: nothing is tuned: the journal" in err

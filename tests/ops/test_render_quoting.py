@@ -73,7 +73,8 @@ def test_the_shell_reads_back_what_was_meant(name: str, value: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         made = odd_service(Path(folder), name, value)
         words, variables = run_script(render("slurm", made), Path(folder))
-    assert words[2:] == [made.program, *made.launch]
+    assert words[2:4] == ["bash", "-c"]
+    assert words[6:] == [made.program, *made.launch]
     assert variables["ODD"] == value
 
 

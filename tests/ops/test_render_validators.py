@@ -99,7 +99,8 @@ def test_what_systemd_understood(tmp_path: Path) -> None:
     before, serve, after = found["Command Line"]
     assert before.endswith(f"tune {made.profile_path}")
     assert " launch " in serve
-    assert after.endswith("tune --undo")
+    assert " tune --undo " in after
+    assert after.endswith(".yaml")
 
 
 @pytest.mark.parametrize("name", ["small", "two-nodes", "production"])

@@ -14,10 +14,11 @@ from ops.rendered import tool
 from ops.tuned import THP, FakeKernel, more_pages, pool
 
 from kvtier_ops import cli
+from kvtier_ops.instance import instance_name
 from kvtier_ops.instances.state import own_ticks
 from kvtier_ops.tune.change import Change, Kind, Setting
 from kvtier_ops.tune.journal import journal_path, read_journal
-from kvtier_ops.tune.owner import OPERATOR, Owner
+from kvtier_ops.tune.owner import Owner, operator
 from kvtier_ops.tune.script import render_script
 
 REAL = Path(pool(0))
@@ -99,9 +100,28 @@ def test_pages_that_a_killed_launcher_left_are_not_counted_on(
     assert cli.run(["tune", str(profile)]) == 0
     assert "put back what a killed launcher changed" in capsys.readouterr().err
     assert reserved() == before + PAGES
-    assert [entry.owner for entry in read_journal().entries] == [OPERATOR]
+    assert [entry.owner for entry in read_journal().entries] == [operator(instance_name(profile))]
     assert cli.run(["tune", "--undo"]) == 0
     assert reserved() == before
+
+
+def test_undo_for_one_profile_leaves_the_others(
+    profile: Path, before: int, capsys: Capture
+) -> None:
+    """Two services on one host: each puts back its own when it stops."""
+    other = profile.with_name("other.yaml")
+    other.write_text(profile.read_text().replace("16MiB", "48MiB"))
+    assert cli.run(["tune", str(profile)]) == 0
+    assert cli.run(["tune", str(other)]) == 0
+    both = reserved()
+    assert both > before + PAGES
+    assert cli.run(["tune", "--undo", str(other)]) == 0
+    assert reserved() == before + PAGES
+    assert cli.run(["tune", "--undo", str(other)]) == 0
+    assert "nothing to put back" in capsys.readouterr().out
+    assert cli.run(["tune", "--undo", str(profile)]) == 0
+    assert reserved() == before
+    assert read_journal().entries == []
 
 
 def test_undo_while_the_pages_are_used(profile: Path, before: int, capsys: Capture) -> None:
@@ -234,7 +254,7 @@ def test_without_root_what_only_helps_is_a_warning(home: Path) -> None:
     ("arguments", "what"),
     [
         (["tune"], "missing argument `PROFILE`"),
-        (["tune", "--undo", "x.yaml"], "`--undo` takes no profile"),
+        (["tune", "--undo", "--set", "a=b"], "`--undo` goes by the journal"),
         (["tune", "none.yaml"], "none.yaml"),
         (["tune", "small.yaml", "--script", "/none/x"], "there is no folder `/none`"),
     ],

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -385,3 +387,25 @@ def test_a_journal_of_root_is_not_a_services_to_put_back(kernel: FakeKernel) -> 
     finally:
         os.seteuid(0)
     assert len(read_journal(kernel.root).entries) == 3
+
+
+WAITER = """
+import sys
+from pathlib import Path
+from kvtier_ops.tune.journal import open_journal
+with open_journal(Path(sys.argv[1]), lambda: print("waits", flush=True)):
+    print("has it", flush=True)
+"""
+
+
+def test_two_state_folders_on_one_host_tune_one_after_the_other(
+    kernel: FakeKernel, tmp_path: Path
+) -> None:
+    (kernel.root / "run").mkdir()
+    words = [sys.executable, "-P", "-c", WAITER, str(kernel.root)]
+    elsewhere = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "other")}
+    with open_journal(kernel.root):
+        other = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=elsewhere)
+        assert other.stdout is not None
+        assert other.stdout.readline() == "waits\n"
+    assert other.communicate(timeout=20)[0] == "has it\n"

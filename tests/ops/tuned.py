@@ -9,9 +9,10 @@ from pathlib import Path
 from kvtier_ops.tune.apply import Result, Tuner
 from kvtier_ops.tune.change import Change, Kind, Setting
 from kvtier_ops.tune.journal import Entry, open_journal
-from kvtier_ops.tune.owner import OPERATOR, Owner
+from kvtier_ops.tune.owner import Owner, operator
 from kvtier_ops.tune.undo import PutBack, put_back
 
+OPERATOR = operator("small")
 THP = "/sys/kernel/mm/transparent_hugepage"
 CHOICES = ("always", "within_size", "advise", "never", "deny", "none", "mq-deadline", "bfq")
 

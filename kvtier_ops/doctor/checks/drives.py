@@ -12,7 +12,7 @@ from kvtier_ops.doctor.checks.disk import directories
 from kvtier_ops.doctor.place import write_fix
 from kvtier_ops.host import DriveKind, FileSystem, nearest_folder
 from kvtier_ops.host.mounts import MountTable
-from kvtier_ops.host.sysfs import read_int, read_text
+from kvtier_ops.host.sysfs import read_text
 from kvtier_ops.plan import Plan
 from kvtier_ops.plan.measured import read_disks
 from kvtier_ops.plan.rates import DISK_CLASSES
@@ -25,19 +25,16 @@ _NOT_DISKS = {
     DriveKind.NETWORK: "on a network: reading may be slower than computing",
 }
 _UNCOMPRESSED = "`sudo btrfs property set {path} compression none`"
-# Option -> what it does to L3, and how it is mended.
+# Option -> what it does to L3, and how it is mended. `discard` is not among them: L3 uses its slots
+# again and frees next to none, and the images of most clouds are mounted with it.
 _OPTIONS = {
     "sync": ("every write waits for the drive", "`sudo mount -o remount,async {point}`"),
     "dirsync": ("every new file waits for the drive", "mount `{point}` again without it"),
-    "discard": (
-        "every freed block is told to the drive at once, which stalls it",
-        "`sudo mount -o remount,nodiscard {point} && sudo systemctl enable --now fstrim.timer`",
-    ),
     "data=journal": ("every page is written twice", "mount `{point}` again without it"),
     "compress": ("pages, which do not shrink, are compressed", _UNCOMPRESSED),
     "compress-force": ("pages, which do not shrink, are compressed", _UNCOMPRESSED),
 }
-_WITH_VALUES = ("compress", "compress-force")  # `compress=zstd:3`; `discard=async` is harmless
+_WITH_VALUES = ("compress", "compress-force")  # `compress=zstd:3`
 _SLOW_SHARE = 0.5  # of its class
 _LAYERS_SHOWN = 4
 
@@ -119,8 +116,6 @@ def mount_options(context: Context) -> Iterator[Outcome]:
     """Those that make writes wait, or write twice."""
     for path, on in _each(context):
         found = {option: key for option in on.options if (key := _harmful(option))}
-        if not _can_discard(context, on):
-            found.pop("discard", None)
         point = shlex.quote(str(on.mount_point))
         fixes = [
             _OPTIONS[key][1].format(point=point, path=shlex.quote(str(path)))
@@ -134,13 +129,6 @@ def mount_options(context: Context) -> Iterator[Outcome]:
             fix="; ".join(fixes) + f"; and the same for {point} in /etc/fstab",
             subject=f"`{path}`",
         )
-
-
-def _can_discard(context: Context, on: FileSystem) -> bool:
-    """False where no drive takes it, as cloud disks do not: their images are mounted with
-    `discard` all the same, and nothing comes of it."""
-    queues = [context.root / f"sys/class/block/{drive.name}/queue" for drive in on.drives]
-    return any(read_int(queue / "discard_max_bytes") != 0 for queue in queues) or not queues
 
 
 def _harmful(option: str) -> str:
@@ -237,12 +225,11 @@ CHECKS = (
         Severity.WARNING,
         mount_options,
         needs=Needs.PROFILE,
-        passes="L3's file system is mounted without sync, dirsync, discard, data=journal or "
-        "compression",
-        why="`sync` and `dirsync` make every write wait for the drive, `discard` makes every "
-        "removal do so, `data=journal` writes each page twice, and compression spends CPU on "
-        "numbers that do not shrink. The store itself syncs where it must. The fix mounts it "
-        "without them; /etc/fstab keeps that for the next start.",
+        passes="L3's file system is mounted without sync, dirsync, data=journal or compression",
+        why="`sync` and `dirsync` make every write wait for the drive, `data=journal` writes each "
+        "page twice, and compression spends CPU on numbers that do not shrink. The store itself "
+        "syncs where it must. The fix mounts it without them; /etc/fstab keeps that for the next "
+        "start.",
     ),
     Check(
         "KVT-D311",

@@ -17,7 +17,12 @@ from kvtier_ops.model.gguf_header import expected_bytes
 from kvtier_ops.model.safetensors_header import has_weights, weights_against_index
 from kvtier_ops.plan.measured import read_disks
 from kvtier_ops.plan.rates import DISK_CLASSES
-from kvtier_ops.tune.find import READAHEAD_ENOUGH_KIB, READAHEAD_KIB, readahead_of
+from kvtier_ops.tune.find import (
+    READAHEAD_ENOUGH_KIB,
+    READAHEAD_KIB,
+    READAHEAD_MATTERS_BYTES,
+    readahead_of,
+)
 from kvtier_ops.units import format_bytes, format_decimal
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model")
@@ -133,7 +138,7 @@ def model_disk(context: Context) -> Iterator[Outcome]:
 
 def readahead(context: Context) -> Iterator[Outcome]:
     """Weights are read through a mapping: as far ahead as the kernel dares."""
-    if context.plan is None:
+    if context.plan is None or context.plan.model.weight_bytes < READAHEAD_MATTERS_BYTES:
         return
     setting = readahead_of(context.plan.model.path, context.root)
     if setting is None:
@@ -258,7 +263,7 @@ CHECKS = (
         Severity.WARNING,
         readahead,
         needs=Needs.PLAN,
-        passes="the disk that the weights lie on reads 1 MiB ahead at least",
+        passes="the disk that weights of 1 GiB or more lie on reads 1 MiB ahead at least",
         why="Weights are read once, from one end to the other, through the page cache. With the "
         "kernel's 128 KiB a fast disk waits between small reads: with 4 MiB the same disk gave "
         "twice as much (docs/benchmarks.md). Pages of L3 go past the page cache, and do not "
