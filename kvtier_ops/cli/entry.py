@@ -100,7 +100,10 @@ def run(arguments: list[str]) -> int:
         terminal.note("interrupted")
         return ExitCode.INTERRUPTED
     except typer.TyperException as error:
-        terminal.show_error(_usage(error))
+        if type(error).__name__ == "NoArgsIsHelpError":  # typer does not export it
+            terminal.note(error.format_message())
+        else:
+            terminal.show_error(_usage(error))
         return ExitCode.BAD_INPUT
     except BrokenPipeError:
         sys.stderr.close()

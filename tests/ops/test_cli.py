@@ -235,3 +235,11 @@ def test_the_manual_names_every_check_and_warning() -> None:
     ids = set(re.findall(r"KVT-[DP]\d{3}", source))
     assert ids
     assert ids == set(re.findall(r"KVT-[DP]\d{3}", manual))
+
+
+@pytest.mark.parametrize("words", [[], ["host"], ["render"], ["cache"]])
+def test_a_group_alone_is_its_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(words) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"Usage: {' '.join(['kvtier', *words])} ")
+    assert "error:" not in err
