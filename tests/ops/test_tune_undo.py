@@ -7,43 +7,33 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from ops.tuned import FakeKernel, more_pages, number, pool
+from ops.tuned import (
+    CHANGES,
+    READAHEAD,
+    FakeKernel,
+    more_pages,
+    number,
+    pool,
+    small_kernel,
+    state,
+)
 
 from kvtier_ops.errors import HostError
 from kvtier_ops.tune import apply as applying
 from kvtier_ops.tune.change import Kind, Setting
-from kvtier_ops.tune.journal import Journal, journal_path, open_journal, read_journal
+from kvtier_ops.tune.journal import journal_path, open_journal, read_journal
 from kvtier_ops.tune.owner import Owner, this_process
 from kvtier_ops.tune.undo import is_stale, put_back_stale
 
 pytestmark = pytest.mark.host  # hugepages, /dev/shm: one at a time
-READAHEAD = "/sys/block/vda/queue/read_ahead_kb"
-REAL = pool(0)
-needs_hugepages = pytest.mark.skipif(
-    os.geteuid() != 0 or not os.access(REAL, os.W_OK), reason="needs root and hugepages"
-)
 
 
 @pytest.fixture
 def kernel(tmp_path: Path) -> FakeKernel:
-    made = FakeKernel(tmp_path / "root")
-    made.put("/proc/sys/kernel/random/boot_id", "one")
-    made.put(pool(0), 10)
-    made.put(pool(1), 20)
-    made.put(READAHEAD, 128)
-    return made
-
-
-CHANGES = [more_pages(pool(0), 10, 300), more_pages(pool(1), 20, 120), number(READAHEAD, 128, 4096)]
-
-
-def state(kernel: FakeKernel) -> tuple[str, str, str]:
-    return kernel.says(pool(0)), kernel.says(pool(1)), kernel.says(READAHEAD)
+    return small_kernel(tmp_path / "root")
 
 
 def test_applied_and_put_back(kernel: FakeKernel) -> None:
@@ -291,82 +281,6 @@ def test_a_signal_waits_until_all_is_put_back(
         signal.signal(number, before)
     assert state(kernel) == ("10", "20", "128")
     assert not journal_path().exists()
-
-
-def crash_at(point: int, work: Callable[[], object]) -> bool:
-    """Runs `work` in a process that is killed at its point-th step (a step: before or after the
-    journal or a setting is written). True: it was; False: it had fewer steps, and ended."""
-    child = os.fork()
-    if child == 0:
-        steps = 0
-
-        def step() -> None:
-            nonlocal steps
-            steps += 1
-            if steps == point:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        def around(real: Callable[..., Any]) -> Callable[..., Any]:
-            def wrapped(*given: Any) -> Any:
-                step()
-                result = real(*given)
-                step()
-                return result
-
-            return wrapped
-
-        Setting.write = around(Setting.write)  # type: ignore[method-assign]
-        Journal.save = around(Journal.save)  # type: ignore[method-assign]
-        try:
-            work()
-        except BaseException:
-            os._exit(1)
-        os._exit(0)
-    status = os.waitpid(child, 0)[1]
-    assert status == 0 or os.WTERMSIG(status) == signal.SIGKILL
-    return status != 0
-
-
-def test_killed_at_any_step_of_tuning_or_of_undoing(kernel: FakeKernel) -> None:
-    """Every step of both, one after another: afterwards one more undo makes it exact."""
-    before, points = state(kernel), 0
-    while crash_at(points + 1, lambda: kernel.apply(CHANGES)):
-        points += 1
-        undo_points = 0
-        while crash_at(undo_points + 1, kernel.undo):
-            undo_points += 1
-        assert state(kernel) == before, f"killed at step {points}"
-        assert not journal_path().exists()
-    assert points >= 2 * (3 + 3 + 3)
-    assert state(kernel) == ("300", "120", "4096")
-    undos = 0
-    while crash_at(undos + 1, kernel.undo):
-        undos += 1
-        kernel.undo()
-        assert state(kernel) == before, f"undo killed at step {undos}"
-        kernel.apply(CHANGES)
-    assert undos >= 2 * 3
-    assert state(kernel) == before
-
-
-@needs_hugepages
-def test_killed_at_any_step_with_this_machines_hugepages(home: Path) -> None:
-    root = Path("/")
-    real = FakeKernel(root)
-    setting = Setting(REAL, Kind.COUNT)
-    before = setting.read(root)
-    try:
-        changes = [more_pages(REAL, int(before), int(before) + 3)]
-        point = 0
-        while crash_at(point + 1, lambda: real.apply(changes)):
-            point += 1
-            assert not any(done.error for done in real.undo())
-            assert setting.read(root) == before, f"killed at step {point}"
-        assert setting.read(root) == str(int(before) + 3)
-        assert point >= 6
-    finally:
-        real.undo()
-        setting.write(root, before)
 
 
 def test_the_journal_is_private_and_whole(kernel: FakeKernel) -> None:

@@ -52,3 +52,21 @@ def more_pages(path: str, old: int, new: int) -> Change:
 
 def number(path: str, old: int, new: int) -> Change:
     return Change(Setting(path, Kind.NUMBER), str(old), str(new), "weights", "KVT-D404")
+
+
+READAHEAD = "/sys/block/vda/queue/read_ahead_kb"
+# Of a kernel as `small_kernel` makes it.
+CHANGES = [more_pages(pool(0), 10, 300), more_pages(pool(1), 20, 120), number(READAHEAD, 128, 4096)]
+
+
+def small_kernel(root: Path) -> FakeKernel:
+    made = FakeKernel(root)
+    made.put("/proc/sys/kernel/random/boot_id", "one")
+    made.put(pool(0), 10)
+    made.put(pool(1), 20)
+    made.put(READAHEAD, 128)
+    return made
+
+
+def state(kernel: FakeKernel) -> tuple[str, str, str]:
+    return kernel.says(pool(0)), kernel.says(pool(1)), kernel.says(READAHEAD)
