@@ -21,7 +21,7 @@ from kvtier_ops import cli
 DRIVER = Path(__file__).with_name("driver.py")
 SMALL = ["--set", "tiers.l1.size=4MiB", "--set", "tiers.l2.size=8MiB", "--set", "server.port=0"]
 
-WAIT_S = 20.0
+WAIT_S = 60.0  # a busy machine starts a launcher in seconds, not at once
 
 
 def write_profile(home: Path, text: str = "") -> Path:
@@ -82,7 +82,7 @@ class Launched:
         os.kill(self.process.pid, number)
 
     def end(self) -> int:
-        return self.process.wait(20)
+        return self.process.wait(WAIT_S)
 
 
 def start(home: Path, profile: Path, plan: dict[str, Any], *arguments: str) -> Launched:
