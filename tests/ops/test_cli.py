@@ -150,7 +150,7 @@ def spawn(home: Path, plan: dict[str, object], **environment: str) -> pexpect.sp
         env={**os.environ, "FAKE_ENGINE": json.dumps(plan), **environment},
         dimensions=(24, 80),
         encoding="utf-8",
-        timeout=20,
+        timeout=60,
     )
 
 
@@ -183,7 +183,7 @@ def test_a_terminal_that_hangs_up_drains(home: Path) -> None:
         shown += os.read(ours, 4096)
     os.close(ours)
     process.send_signal(signal.SIGHUP)
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     log = next((home / "state/kvtier/log").glob("*/engine.log")).read_text()
     assert "INFO fake: SIGTERM 1" in log
     assert "INFO launcher: stopped" in log

@@ -131,7 +131,7 @@ def test_ctrl_c_before_ready_stops_what_was_to_be_detached(home: Path) -> None:
         env={**os.environ, "FAKE_ENGINE": '{"hang": true}'},
         dimensions=(24, 80),
         encoding="utf-8",
-        timeout=20,
+        timeout=60,
     )
     child.expect("load model")
     child.expect("━")
@@ -151,7 +151,7 @@ def test_it_survives_its_terminal_and_no_line_of_it_is_wider(home: Path) -> None
         [str(DRIVER), "launch", str(write_profile(home)), "--detach"],
         dimensions=(24, 80),
         encoding="utf-8",
-        timeout=20,
+        timeout=60,
     )
     child.expect("serving model at")
     child.expect(pexpect.EOF)
