@@ -66,9 +66,15 @@ class EngineProcess:
         return self._process.poll()
 
     def terminate(self) -> None:
-        """Asks the main process to drain; the second time, to hurry."""
+        """Asks the main process to drain."""
         if self.status() is None:
             self._process.terminate()
+
+    def hurry(self) -> None:
+        """Asks it once more, by another signal: of two SIGTERM that wait, the kernel delivers
+        one, and an engine on a busy host may not have seen the first yet."""
+        if self.status() is None:
+            self._process.send_signal(signal.SIGINT)
 
     def kill(self) -> None:
         """Ends the group at once; the engine's other processes go with their parent."""

@@ -149,7 +149,7 @@ class Supervisor:
             self.engine.kill()
         elif number == 2:
             self.around.say("hurrying: requests are ended now (once more kills the engine)")
-            self.engine.terminate()
+            self.engine.hurry()
         elif not self._is_asked:
             self._ask(
                 f"draining: running requests have {self.drain_s:g} s (Ctrl-C again hurries)"

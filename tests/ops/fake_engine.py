@@ -5,12 +5,13 @@ Started by driver.py in the place of `python -m kvtier_engine`. `FAKE_ENGINE` ho
   hang       never becomes ready, and reports nothing new
   die        exit status at start, after writing `say` to stderr
   die_ready  exit status at the first poll after ready
-  stubborn   ignores the first SIGTERM, ends at the second
-  deaf       ignores every SIGTERM
+  stubborn   ignores the first SIGTERM or SIGINT, ends at the second
+  deaf       ignores them all
   say        lines for stderr
   end        exit status after SIGTERM (default 0)
   fill       writes so many bytes into the memory of L2
   orphan     outlives its launcher
+  lock       takes the locks of L3, as a store does
   full       answers 409 to a tier's new size
   lives      list of such plans, of the first engine of a launch, the second, ...; the last one
              is that of all that follow
@@ -19,6 +20,7 @@ Started by driver.py in the place of `python -m kvtier_engine`. `FAKE_ENGINE` ho
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import mmap
 import os
@@ -84,6 +86,9 @@ def main() -> None:
         print(line, file=sys.stderr, flush=True)
     if "die" in PLAN:
         sys.exit(PLAN["die"])
+    if PLAN.get("lock"):
+        for directory in config["cache"]["l3"]["directories"]:
+            _lock(Path(directory["path"]) / "lock")
     fd = config["cache"]["l2"]["arena_fd"]
     if "fill" in PLAN:
         os.ftruncate(fd, PLAN["fill"])
@@ -96,6 +101,14 @@ def main() -> None:
     }
     _write(run_dir / "seen.json", json.dumps(seen))
     serve(run_dir, config["server"]["port"])
+
+
+def _lock(path: Path) -> None:
+    """Held until this process ends."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.write(fd, f"process {os.getpid()} (python3) on host here".encode())
 
 
 def _write(path: Path, text: str) -> None:
@@ -122,13 +135,14 @@ def serve(run_dir: Path, port: int) -> None:
     def on_terminate(number: int, frame: object) -> None:
         nonlocal stops
         stops += 1
-        print(f"2026-01-01T00:00:00.000 INFO fake: SIGTERM {stops}", file=sys.stderr, flush=True)
+        print(f"2026-01-01T00:00:00.000 INFO fake: stop {stops}", file=sys.stderr, flush=True)
         if PLAN.get("deaf") or (PLAN.get("stubborn") and stops < 2):
             return
         (run_dir / "address").unlink(missing_ok=True)
         os._exit(PLAN.get("end", 0))
 
-    signal.signal(signal.SIGTERM, on_terminate)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_terminate)
     _write(run_dir / "address", json.dumps({"host": "127.0.0.1", "port": server.server_port}))
     server.serve_forever(0.05)
 

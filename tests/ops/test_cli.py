@@ -185,7 +185,7 @@ def test_a_terminal_that_hangs_up_drains(home: Path) -> None:
     process.send_signal(signal.SIGHUP)
     assert process.wait(60) == 0
     log = next((home / "state/kvtier/log").glob("*/engine.log")).read_text()
-    assert "INFO fake: SIGTERM 1" in log
+    assert "INFO fake: stop 1" in log
     assert "INFO launcher: stopped" in log
     assert [path.name for path in next((home / "run/kvtier").iterdir()).iterdir()] == ["lock"]
 

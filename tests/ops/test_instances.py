@@ -14,7 +14,7 @@ from typing import Any
 
 import pexpect
 import pytest
-from ops.launched import DRIVER, is_alive, kvtier, run_dir, start, write_profile
+from ops.launched import DRIVER, WAIT_S, is_alive, kvtier, run_dir, start, write_profile
 from support.engine_process import wait_for
 
 from kvtier_ops.instances import State, read_state
@@ -198,7 +198,7 @@ def test_a_second_stop_does_not_hurry_the_first(home: Path) -> None:
     profile = write_profile(home, "server: {port: 0, drain_s: 600}\n")
     state = detach(profile, plan={"stubborn": True})
     os.kill(state.pid, signal.SIGTERM)
-    wait_for(lambda: "SIGTERM 1" in log_of(home), "the engine to drain")
+    wait_for(lambda: "stop 1" in log_of(home), "the engine to drain")
     done = kvtier("stop", state.name, "--timeout", "0.3")
     assert done.returncode == 0
     said = done.stderr.splitlines()
@@ -214,7 +214,26 @@ def test_each_signal_of_a_stop_is_noticed(home: Path) -> None:
     done = kvtier("stop", state.name, "--timeout", "0")
     assert done.returncode == 0
     assert "killing" not in done.stderr
-    assert "SIGTERM 2" in kvtier("logs", state.name).stdout
+    assert "stop 2" in kvtier("logs", state.name).stdout
+
+
+def test_an_engine_that_is_not_running_just_then_gets_two_signals(home: Path) -> None:
+    state = detach(write_profile(home), plan={"stubborn": True})
+    engine = state.engine_pid
+    assert engine is not None
+    os.kill(engine, signal.SIGSTOP)
+
+    def go_on() -> None:
+        wait_for(lambda: "hurrying" in Path(state.log).read_text(), "the second signal", WAIT_S)
+        os.kill(engine, signal.SIGCONT)
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    done = kvtier("stop", state.name, "--timeout", "0")
+    thread.join()
+    assert done.returncode == 0
+    assert "killing" not in done.stderr
+    assert "stop 2" in Path(state.log).read_text()
 
 
 def test_no_stop_has_more_time_than_the_engine_gives(home: Path) -> None:

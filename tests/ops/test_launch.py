@@ -52,10 +52,10 @@ def test_second_signal_hurries_and_third_kills(home: Path) -> None:
     launched.wait_ready()
     pid = launched.seen()["pid"]
     launched.signal()
-    launched.wait_log("SIGTERM 1")
+    launched.wait_log("stop 1")
     launched.signal()
     launched.wait_text("hurrying")
-    launched.wait_log("SIGTERM 2")
+    launched.wait_log("stop 2")
     assert is_alive(pid)
     launched.signal()
     assert launched.end() == 130
@@ -66,7 +66,7 @@ def test_second_signal_ends_a_slow_drain_with_status_0(home: Path) -> None:
     launched = start(home, write_profile(home), {"stubborn": True})
     launched.wait_ready()
     launched.signal()
-    launched.wait_log("SIGTERM 1")
+    launched.wait_log("stop 1")
     launched.signal()
     assert launched.end() == 0
 
