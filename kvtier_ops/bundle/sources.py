@@ -205,9 +205,10 @@ def instance(subject: Subject) -> Iterator[Piece]:
     run_dir, state_dir = run_dir_of(subject.path), state_dir_of(subject.path)
     listed = {str(folder): _listing(folder) for folder in (run_dir, state_dir)}
     said = {"folders": listed, "processes": _processes(run_dir)}
-    yield Piece("instance/state.json", _json(said), "the run's folders and processes")
+    yield Piece("instance/processes.json", _json(said), "the run's folders and processes")
     for path in (
         run_dir / "config.json",
+        run_dir / "host.json",
         run_dir / "state.json",
         run_dir / "address",
         state_dir / "rates.json",

@@ -53,7 +53,9 @@ def contents(path: Path) -> dict[str, bytes]:
             assert (member.uid, member.uname, member.mode) == (0, "", 0o600)
             file = archive.extractfile(member)
             assert file is not None
-            found[member.name.partition("/")[2]] = file.read()
+            name = member.name.partition("/")[2]
+            assert name not in found, "whoever unpacks it would lose one of two"
+            found[name] = file.read()
     return found
 
 
@@ -108,6 +110,7 @@ def planted(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     run_dir = run_dir_of(path)
     run_dir.mkdir(parents=True)
     (run_dir / "config.json").write_text(json.dumps({"server": {"admin_key": {"env": "X"}}}))
+    (run_dir / "state.json").write_text(json.dumps({"name": "small", "state": "ready"}))
     (run_dir / "address").write_text('{"host": "127.0.0.1", "port": 1}')
     state = state_dir_of(path)
     state.mkdir(parents=True)
@@ -152,9 +155,9 @@ def test_no_planted_secret_is_in_it(planted: Path, capfd: Capture) -> None:
     assert set(found) >= {
         "manifest.json", "versions.json", "environment.txt", "host.json", "limits.txt",
         "profile.yaml", "profile-whole.yaml", "profile-resolved.yaml", "plan.json", "doctor.json",
-        "instance/state.json", "instance/config.json", "instance/address", "instance/rates.json",
-        "tune/journal.json", "live/ready.json", "live/metrics.txt", "live/cache.json",
-        "live/doctor.json",
+        "instance/processes.json", "instance/state.json", "instance/config.json",
+        "instance/address", "instance/rates.json", "tune/journal.json",
+        "live/ready.json", "live/metrics.txt", "live/cache.json", "live/doctor.json",
     }  # fmt: skip
     logs = sorted(name for name in found if name.startswith("logs/"))
     assert [Path(name).name for name in logs] == ["engine.log", "engine.log.1"]
