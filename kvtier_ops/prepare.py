@@ -7,10 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kvtier_ops.cluster.node_rank import find_node_rank
-from kvtier_ops.errors import KvtierError, ModelError
+from kvtier_ops.errors import BadInput, KvtierError, ModelError
 from kvtier_ops.host import Host, probe
+from kvtier_ops.host.before import host_before
 from kvtier_ops.host.mounts import MountTable
+from kvtier_ops.host.record import load_host
 from kvtier_ops.instance import state_dir_of
+from kvtier_ops.instances import Phase, instance_of
+from kvtier_ops.instances.state import HOST_FILE
 from kvtier_ops.model.facts import ModelFacts, read_model
 from kvtier_ops.model.pull import find_model
 from kvtier_ops.plan import Plan, make_plan
@@ -53,11 +57,24 @@ def prepare(file: ProfileFile, instead: Instead = HERE) -> Prepared:
     if instead.host is not None:
         host, measured = instead.host, None
     else:
-        host, measured = probe(directories=directories), read_measured(state_dir_of(file.path))
+        host = _without_own_engine(file.path, probe(directories=directories))
+        measured = read_measured(state_dir_of(file.path))
     plan = make_plan(profile, host, model, measured, instead.load)
     source = here.source if instead.host is None else ""
     ranks = replace(plan.ranks, node_rank_from=source)
     return Prepared(host, model, replace(plan, ranks=ranks))
+
+
+def _without_own_engine(profile: Path, host: Host) -> Host:
+    """Where this very profile is served now, the host as its launcher found it: an engine is not
+    in the way of itself."""
+    instance = instance_of(profile)
+    if instance is None or instance.phase is not Phase.READY:
+        return host
+    try:
+        return host_before(load_host(instance.run_dir / HOST_FILE), host)
+    except BadInput:  # an older launcher writes none
+        return host
 
 
 def _check_answers(model: str) -> None:

@@ -41,6 +41,10 @@ a container, where /sys cannot be written, they say what to change outside.
 would not start, or not as the profile says. A warning does not: the engine would run, worse than it
 could.
 
+While the profile is being served, its own engine is not in its way: port and lock of L3 that the
+engine has are fine, and memory, hugepages and GPUs count as the launcher found them, which writes
+that down (`host.json` of its run folder). What others hold is a failure all the same.
+
 | option | what it does |
 | --- | --- |
 | `--only NAME` | makes these checks alone; can be given several times |

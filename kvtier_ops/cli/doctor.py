@@ -11,6 +11,7 @@ from typer.core import TyperCommand
 
 from kvtier_ops.cli.bundle import bundle_command
 from kvtier_ops.cli.options import AsJson, NodeRank, Overrides, with_node_rank
+from kvtier_ops.cli.served import note_served
 from kvtier_ops.errors import BadInput, ExitCode
 from kvtier_ops.profile.load import ProfileFile, load_profile
 from kvtier_ops.profile.secrets import masked
@@ -85,7 +86,7 @@ def doctor(
     changes = with_node_rank(overrides, node_rank)
     file = load_profile(profile, changes) if profile else None
     if profile and not live:
-        _note_served(profile, terminal)
+        note_served(profile, terminal)
     findings = _running(live, file, interval, selection) if live else examine(file, selection)
     if as_json:
         name = str(profile) if profile else None
@@ -94,21 +95,6 @@ def doctor(
     else:
         terminal.data(report.render(findings, terminal.out.width, strict=strict))
     return report.exit_code(findings, strict=strict)
-
-
-def _note_served(profile: Path, terminal: Terminal) -> None:
-    """What this very profile's engine holds is not there for a second one, which is looked for."""
-    from kvtier_ops.instance import instance_name
-    from kvtier_ops.instances.find import all_instances
-
-    name = instance_name(profile)
-    named = (each for each in all_instances() if each.state.name == name)
-    served = next((each for each in named if each.is_alive), None)
-    if served is not None:
-        terminal.note(
-            f"`{name}` is being served: its port, its L3 and its memory count as taken here\n"
-            f"hint: `kvtier doctor --live {served.state.url or 'URL'}` looks at what runs"
-        )
 
 
 def _told(explain: str, width: int, *, schema: bool) -> str:

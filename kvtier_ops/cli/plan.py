@@ -11,6 +11,7 @@ import typer
 from kvtier_ops.cli.files import check_target, write_whole
 from kvtier_ops.cli.instead import HostFile, WhatIf, instead_of
 from kvtier_ops.cli.options import NodeRank, Overrides, with_node_rank
+from kvtier_ops.cli.served import note_served
 from kvtier_ops.errors import BadInput, ExitCode
 from kvtier_ops.plan.types import Plan
 from kvtier_ops.prepare import prepare_at
@@ -69,6 +70,8 @@ def plan(
     sized = [f"{name}=auto" for name in _SIZED_BY_TARGET] if wanted else []
     file = load_profile(profile, [*with_node_rank(overrides, node_rank), *sized])
     instead = instead_of(host, what_if, file.profile.tiers.l3.directories, load)
+    if instead.host is None:
+        note_served(profile, terminal)
     made = prepare_at(file, instead).plan
     terminal.data(_text(made, terminal.out.width, as_json=as_json, field=field, target=wanted))
     if html is not None:

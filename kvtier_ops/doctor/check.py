@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,6 +13,7 @@ from typing import Protocol
 from kvtier_ops.errors import KvtierError, Problem
 from kvtier_ops.host import Host, probe
 from kvtier_ops.host.mounts import MountTable
+from kvtier_ops.instances import Instance, Phase, instance_of
 from kvtier_ops.plan import Plan
 from kvtier_ops.prepare import Prepared
 from kvtier_ops.profile.schema import Profile
@@ -69,6 +71,18 @@ class Context:
         named = (*self.profile.tiers.l3.directories, *self.profile.cluster.shared_directories)
         mounts = MountTable(self.root)
         return frozenset(path for path in named if not mounts.answers(path))
+
+    @cached_property
+    def serving(self) -> Instance | None:
+        """The instance that serves this very profile now: what its engine holds is in nobody's
+        way. None also while it starts."""
+        found = instance_of(self.path) if self.path is not None else None
+        return found if found is not None and found.phase is Phase.READY else None
+
+    @property
+    def is_its_launcher(self) -> bool:
+        """Whether this process serves the profile: it is bound already, as the profile says."""
+        return self.serving is not None and self.serving.state.pid == os.getpid()
 
     def has(self, needs: Needs) -> bool:
         if needs is Needs.NODES:

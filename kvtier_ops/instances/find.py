@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from kvtier_ops.errors import BadInput, Refused
-from kvtier_ops.instance import instance_name, log_root, run_root
+from kvtier_ops.instance import instance_name, log_root, run_dir_of, run_root
 from kvtier_ops.instances.state import Instance, read_state
 
 
@@ -22,6 +22,14 @@ def all_instances() -> list[Instance]:
         return []
     found = ((folder, read_state(folder)) for folder in folders)
     return [Instance(folder, state) for folder, state in found if state is not None]
+
+
+def instance_of(profile: Path) -> Instance | None:
+    """The one whose launcher serves this very profile, or is about to."""
+    run_dir = run_dir_of(profile)
+    state = read_state(run_dir)
+    found = Instance(run_dir, state) if state is not None else None
+    return found if found is not None and found.is_alive else None
 
 
 def find_instance(which: str) -> Instance:

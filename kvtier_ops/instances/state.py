@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 STATE_FILE = "state.json"
+HOST_FILE = "host.json"  # the host as it was before the engine took its part of it
 CONTROL_SOCKET = "control.sock"
 VERSION = 1
 _KINDS: dict[type[int] | type[float], tuple[str, ...]] = {

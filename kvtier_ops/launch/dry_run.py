@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from kvtier_ops.doctor import report
 from kvtier_ops.errors import ChecksFailed, ExitCode, Problem
 from kvtier_ops.instance import instance_name, run_dir_of
+from kvtier_ops.instances import instance_of
 from kvtier_ops.launch import engine_process
 from kvtier_ops.launch.binding import binding_of, describe_ranks
 from kvtier_ops.launch.host_tuning import Tuning, tell_what_killed_left
 from kvtier_ops.launch.preflight import Preflight, preflight
 from kvtier_ops.launch.record import Collision, refuse_collisions
+from kvtier_ops.launch.run_dir import already_running
 from kvtier_ops.launch.served import Served
 from kvtier_ops.plan import Plan
 from kvtier_ops.plan.engine_limits import ENGINE_LIMITS
@@ -49,7 +51,7 @@ def show(
     for note in found.notes(file.path):
         if note.startswith("warning: forced"):
             terminal.note(note)
-    collisions = _collisions(plan, file)
+    collisions = list(_collisions(plan, file))
     _refuse_limits(plan)
     _show_start(Served(file, prepared), terminal)
     _refuse(found, collisions)
@@ -72,12 +74,15 @@ def _show_start(served: Served, terminal: Terminal) -> None:
             terminal.data("\n".join([f"\n{title}\n", *(f"  {line}" for line in lines)]))
 
 
-def _collisions(plan: Plan, file: ProfileFile) -> tuple[Problem, ...]:
+def _collisions(plan: Plan, file: ProfileFile) -> Iterator[Problem]:
+    """With other instances, and with one of this very profile."""
+    own = instance_of(file.path)
+    if own is not None:
+        yield from already_running(file.path, own.state.pid).problems
     try:
         refuse_collisions(plan, instance_name(file.path))
     except Collision as error:
-        return error.problems
-    return ()
+        yield from error.problems
 
 
 def _refuse_limits(plan: Plan) -> None:
@@ -87,7 +92,7 @@ def _refuse_limits(plan: Plan) -> None:
         raise ChecksFailed([Problem(w.what, w.hint, w.field, id=w.id) for w in limits])
 
 
-def _refuse(found: Preflight, collisions: tuple[Problem, ...]) -> None:
+def _refuse(found: Preflight, collisions: Sequence[Problem]) -> None:
     problems = [*collisions, *(finding.problem() for finding in found.failed)]
     if problems:
         raise ChecksFailed(problems)

@@ -14,6 +14,7 @@ from pathlib import Path
 from kvtier_ops.errors import AlreadyRunning, HostError
 from kvtier_ops.instance import instance_name, run_dir_of
 from kvtier_ops.instances.leftovers import CONFIG_FILE, LOCK_FILE, clean_run_dir, remove_files
+from kvtier_ops.instances.state import HOST_FILE
 from kvtier_ops.tune.uninterrupted import uninterrupted
 
 # Unix socket paths have 107 bytes at most; the engine's socket names take up to 27 of them.
@@ -35,12 +36,19 @@ class RunDir:
         return self.path / CONFIG_FILE
 
     def write_config(self, text: str) -> Path:
-        """Only its owner can read it."""
-        fd = os.open(self.config_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        self._write(CONFIG_FILE, text)
+        return self.config_path
+
+    def write_host(self, text: str) -> None:
+        """For whoever plans for this profile while it is served."""
+        self._write(HOST_FILE, text)
+
+    def _write(self, name: str, text: str) -> None:
+        """Only its owner can read it. Raises OSError."""
+        fd = os.open(self.path / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(fd, "w") as file:
             os.fchmod(fd, 0o600)
             file.write(text)
-        return self.config_path
 
     def address(self) -> tuple[str, int] | None:
         """Where the engine listens; None while it does not, or has not said so yet."""
@@ -86,6 +94,14 @@ def open_run_dir(profile: Path) -> RunDir:
         raise
 
 
+def already_running(profile: Path, pid: int | str) -> AlreadyRunning:
+    return AlreadyRunning(
+        f"`{profile}` is already being served, by `kvtier launch` with pid {pid}",
+        f"`kvtier stop {instance_name(profile)}` stops it (`kill` one of another version), or "
+        "copy the profile and change port and directories",
+    )
+
+
 def logout_warning(path: Path) -> str:
     """What a detached launch has to know of its folder; empty: nothing."""
     uid = os.getuid()
@@ -110,11 +126,7 @@ def _lock(path: Path, profile: Path) -> int:
     except BlockingIOError:
         pid = os.read(fd, 32).decode(errors="replace").strip() or "unknown"
         os.close(fd)
-        raise AlreadyRunning(
-            f"`{profile}` is already being served, by `kvtier launch` with pid {pid}",
-            f"`kvtier stop {instance_name(profile)}` stops it (`kill` one of another version), or "
-            "copy the profile and change port and directories",
-        ) from None
+        raise already_running(profile, pid) from None
     os.ftruncate(fd, 0)
     os.write(fd, f"{os.getpid()}\n".encode())
     return fd

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from kvtier_ops import notify
 from kvtier_ops.cluster.meet import meet_all
 from kvtier_ops.errors import KvtierError
+from kvtier_ops.host.record import host_as_text
 from kvtier_ops.instance import log_path_of
 from kvtier_ops.launch.announce import announcement
 from kvtier_ops.launch.binding import binding_of
@@ -120,6 +122,8 @@ def _serve(
     plan, server = served.plan, served.profile.server
     control = ControlSocket(run_dir.path)
     try:
+        with suppress(OSError):  # whoever plans meanwhile then counts the engine's part as taken
+            run_dir.write_host(host_as_text(served.prepared.host))
         log = EngineLog(
             log_path_of(served.file.path), terminal.note, server.log_format, server.log_level
         )

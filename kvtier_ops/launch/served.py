@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kvtier_engine.config import EngineConfig
-from kvtier_ops.errors import ChecksFailed, KvtierError, Refused
-from kvtier_ops.host import Host, HugepagePool, probe
+from kvtier_ops.errors import KvtierError, Refused
+from kvtier_ops.host import probe
+from kvtier_ops.host.before import host_before
 from kvtier_ops.instance import state_dir_of
 from kvtier_ops.launch.host_tuning import Tuning
-from kvtier_ops.launch.preflight import Preflight, preflight
+from kvtier_ops.launch.preflight import preflight
 from kvtier_ops.launch.record import refuse_collisions
 from kvtier_ops.plan import Plan
 from kvtier_ops.prepare import Instead, Prepared, prepare
 from kvtier_ops.profile.load import ProfileFile, load_profile
 from kvtier_ops.profile.schema import Profile
-
-Pools = Mapping[int, HugepagePool]
-# Checks of what the running engine itself holds: its port, its directories, its memory.
-_OURS = ("KVT-D202", "KVT-D207", "KVT-D222", "KVT-D223", "KVT-D303", "KVT-D501")
 
 
 @dataclass(frozen=True)
@@ -59,11 +55,10 @@ def read_again(served: Served, name: str, forced: tuple[str, ...], tuning: Tunin
     file = load_profile(served.file.path, served.overrides)
     try:
         _refuse_other_nodes(served, file)
-        host = _host_without_us(served.prepared.host, file)
-        prepared = prepare(file, Instead(host=host))
+        now = probe(directories=file.profile.tiers.l3.directories)
+        prepared = prepare(file, Instead(host=host_before(served.prepared.host, now)))
         refuse_collisions(prepared.plan, name)
-        found = preflight(file, prepared, forced, tuning.mends(prepared.plan))
-        _refuse(found, served, file, prepared)
+        preflight(file, prepared, forced, tuning.mends(prepared.plan)).refuse()
     except KvtierError as error:
         error.locate(file.place_of)
         raise
@@ -80,54 +75,6 @@ def _refuse_other_nodes(served: Served, file: ProfileFile) -> None:
                 "`kvtier stop`, then `kvtier launch`",
                 field=f"host.{name}",
             )
-
-
-def _host_without_us(before: Host, file: ProfileFile) -> Host:
-    """Disks as they are now; memory, hugepages and GPUs as before our engine took its part, less
-    what has become hugepages since."""
-    found = probe(directories=file.profile.tiers.l3.directories)
-    nodes = {node.id: node.hugepages for node in found.numa_nodes}
-    pools = _pools_without_us(before.hugepages, found.hugepages)
-    grown = sum(size * (pool.total - before.hugepages[size].total) for size, pool in pools.items())
-    return replace(
-        before,
-        file_systems=found.file_systems,
-        directories=found.directories,
-        name=found.name,
-        memory_available_bytes=max(0, before.memory_available_bytes - grown),
-        hugepages=pools,
-        numa_nodes=tuple(
-            replace(node, hugepages=_pools_without_us(node.hugepages, nodes.get(node.id, {})))
-            for node in before.numa_nodes
-        ),
-    )
-
-
-def _pools_without_us(before: Pools, now: Pools) -> dict[int, HugepagePool]:
-    """As many as there are now; those that others had are still theirs, the rest is ours."""
-    pools = {}
-    for size, pool in before.items():
-        total = now[size].total if size in now else pool.total
-        pools[size] = replace(pool, total=total, free=max(0, total - pool.total + pool.free))
-    return pools
-
-
-def _refuse(found: Preflight, served: Served, file: ProfileFile, prepared: Prepared) -> None:
-    """Raises ChecksFailed, but not for what this instance itself holds."""
-    held = {os.path.realpath(disk.path) for disk in served.plan.disks}
-    new = {os.path.realpath(disk.path) for disk in prepared.plan.disks} - held
-    same_port = file.profile.server.port == served.profile.server.port
-    failed = []
-    for finding in found.failed:
-        is_ours = finding.id in _OURS
-        if finding.id == "KVT-D303":
-            is_ours = not any(path in finding.what for path in new)
-        elif finding.id == "KVT-D501":
-            is_ours = same_port
-        if not is_ours:
-            failed.append(finding.problem())
-    if failed:
-        raise ChecksFailed(failed)
 
 
 @dataclass(frozen=True)

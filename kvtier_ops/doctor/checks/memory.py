@@ -151,6 +151,8 @@ def overcommit(context: Context) -> Iterator[Outcome]:
     mode = read_int(context.root / _OVERCOMMIT[1:])
     if plan is None or mode is None:
         return
+    if mode == _NEVER_OVERCOMMIT and context.serving:
+        return  # what is committed holds the running engine's part already
     needed = host_bytes(plan)
     required = f"0 or 1, or {format_bytes(needed)} below the commit limit"
     if mode != _NEVER_OVERCOMMIT:

@@ -80,7 +80,7 @@ def own_policy(context: Context) -> Iterator[Outcome]:
     """What `numactl` before kvtier would have set: the engine inherits it."""
     plan = context.plan
     first = read_text(context.root / "proc/self/numa_maps").partition("\n")[0].split()
-    if plan is None or len(first) < 2:
+    if plan is None or len(first) < 2 or context.is_its_launcher:
         return
     # `bind:0-1`, `prefer:0`, `interleave:0-1`, `bind=static:0`, `default`
     match = re.fullmatch(r"(bind|prefer(?: \(many\))?)(?:=\w+)?:([\d,-]+)", first[1])

@@ -14,6 +14,14 @@ def port_free(context: Context) -> Iterator[Outcome]:
     if context.profile is None:
         return
     host, port = context.profile.server.host, context.profile.server.port
+    subject, required = f"{host}:{port}", "can be listened on"
+    own = context.serving
+    if own is not None and (own.state.host, own.state.port) == (host, port):
+        pid = own.state.engine_pid
+        yield Outcome(
+            True, required, f"this profile's own engine, pid {pid}, listens", subject=subject
+        )
+        return
     fix, error = "", ""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -24,7 +32,7 @@ def port_free(context: Context) -> Iterator[Outcome]:
             listener.bind(address)
     except OSError as problem:
         error, fix = (problem.strerror or str(problem)).lower(), _fix(problem, port)
-    yield Outcome(not error, "can be listened on", error or "free", fix, f"{host}:{port}")
+    yield Outcome(not error, required, error or "free", fix, subject)
 
 
 def _fix(error: OSError, port: int) -> str:

@@ -15,6 +15,7 @@ from kvtier_ops.doctor.checks.disk import directories
 from kvtier_ops.doctor.checks.environment import store_works
 from kvtier_ops.doctor.namespace import known_namespace
 from kvtier_ops.host import nearest_folder
+from kvtier_ops.instances.leftovers import engine_processes
 from kvtier_ops.store.slots import FORMAT_VERSION, Superblock, read_superblock, slot_ill
 from kvtier_ops.units import UNITS, format_bytes
 
@@ -33,10 +34,13 @@ def directory_unlocked(context: Context) -> Iterator[Outcome]:
         holder = lock_holder(path)
         if holder is None:
             continue
+        is_own = _is_own(holder, context)
         yield Outcome(
-            ok=not holder,
+            ok=not holder or is_own,
             required="used by nobody else",
-            current=f"in use by {holder}" if holder else "free",
+            current=("in use by this profile's own engine, " if is_own else "in use by ") + holder
+            if holder
+            else "free",
             fix="stop that process, or name another directory in `tiers.l3.directories`",
             subject=f"`{path}`",
         )
@@ -56,6 +60,14 @@ def lock_holder(directory: Path) -> str | None:
     finally:
         os.close(fd)
     return ""
+
+
+def _is_own(holder: str, context: Context) -> bool:
+    """Whether it is a process of the engine that serves this very profile now."""
+    words = holder.split()  # csrc/store/owner_lock.cc writes `process 77 (python3) on host ...`
+    if context.serving is None or len(words) < 2 or not words[1].isdecimal():
+        return False
+    return int(words[1]) in engine_processes(context.serving.run_dir)
 
 
 def content(context: Context) -> Iterator[Outcome]:
