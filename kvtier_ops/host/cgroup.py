@@ -23,27 +23,28 @@ class Limits:
     memory_used_bytes: int = 0  # of the group with the least room; page cache left out
     cpus: float | None = None
     hugepage_bytes: Mapping[int, int] = field(default_factory=dict)  # page size -> still granted
+    swap_bytes: int | None = None
 
 
 def read_limits(root: Path) -> Limits:
     """The tightest limits around this process; unreadable files count as no limit."""
     memory: list[tuple[int, int]] = []
     cpus: list[float] = []
+    swap: list[int] = []
     hugepages: dict[int, int] = {}
     for controllers, group in _groups(root / "proc/self/cgroup"):
         for folder in _ancestors(root, controllers, group):
             is_v2 = not controllers
             if is_v2 or "memory" in controllers:
                 memory += _memory_v2(folder) if is_v2 else _memory_v1(folder)
+                swap += _swap_v2(folder) if is_v2 else _swap_v1(folder)
             if is_v2 or "cpu" in controllers:
                 cpus += _cpus_v2(folder) if is_v2 else _cpus_v1(folder)
             if is_v2 or "hugetlb" in controllers:
                 for size, room in _hugepages(folder, is_v2):
                     hugepages[size] = min(room, hugepages.get(size, room))
-    if not memory:
-        return Limits(cpus=min(cpus, default=None), hugepage_bytes=hugepages)
-    limit, used = min(memory, key=lambda pair: pair[0] - pair[1])
-    return Limits(limit, used, min(cpus, default=None), hugepages)
+    limit, used = min(memory, key=lambda pair: pair[0] - pair[1], default=(None, 0))
+    return Limits(limit, used, min(cpus, default=None), hugepages, min(swap, default=None))
 
 
 def _groups(path: Path) -> Iterator[tuple[set[str], str]]:
@@ -98,6 +99,20 @@ def _memory_v1(folder: Path) -> list[tuple[int, int]]:
         return []
     used = (_number(folder / "memory.usage_in_bytes") or 0) - _stat(folder, "total_inactive_file")
     return [(limit, max(0, used))]
+
+
+def _swap_v2(folder: Path) -> list[int]:
+    limit = _number(folder / "memory.swap.max")
+    return [] if limit is None else [limit]
+
+
+def _swap_v1(folder: Path) -> list[int]:
+    """Where swap is accounted for, memory and swap together have a limit of their own."""
+    both = _number(folder / "memory.memsw.limit_in_bytes")
+    memory = _number(folder / "memory.limit_in_bytes")
+    if both is None or memory is None or both >= _V1_UNLIMITED:
+        return []
+    return [max(0, both - memory)]
 
 
 def _cpus_v2(folder: Path) -> list[float]:

@@ -98,6 +98,33 @@ def test_swap(home: Path) -> None:
     assert "swapoff" in found.fix
 
 
+@pytest.mark.parametrize(
+    ("line", "files"),
+    [
+        ("0::/box", {"box/memory.swap.max": "0"}),
+        (
+            "4:memory:/box",
+            {
+                "memory/box/memory.limit_in_bytes": str(GIB),
+                "memory/box/memory.memsw.limit_in_bytes": str(GIB),
+            },
+        ),
+    ],
+)
+def test_a_control_group_without_swap(home: Path, line: str, files: dict[str, str]) -> None:
+    """As Kubernetes has it: the host's swap is nothing to what runs in the pod."""
+    context = planned(home, LARGE, memory_available_bytes=16 * GIB)
+    put(home, "proc/sys/vm/swappiness", "60\n")
+    meminfo(home, SwapTotal=8 * GIB, SwapFree=4 * GIB)
+    put(home, "proc/self/cgroup", f"{line}\n")
+    for name, text in files.items():
+        put(home, f"sys/fs/cgroup/{name}", f"{text}\n")
+    found = look("KVT-D206", context)
+    assert (found.ok, found.current) == (True, "the control group grants none")
+    put(home, f"sys/fs/cgroup/{name}", f"{2 * GIB}\n")
+    assert not look("KVT-D206", context).ok
+
+
 def test_swap_does_not_matter_to_what_cannot_be_swapped(home: Path) -> None:
     put(home, "proc/sys/vm/swappiness", "60\n")
     meminfo(home, SwapTotal=8 * GIB, SwapFree=8 * GIB)

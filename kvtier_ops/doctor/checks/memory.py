@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from kvtier_ops.doctor.check import Check, Context, Needs, Outcome, Severity
 from kvtier_ops.doctor.place import in_container, write_fix
 from kvtier_ops.errors import BadInput, ModelError, Refused
+from kvtier_ops.host.cgroup import read_limits
 from kvtier_ops.host.sysfs import read_int, read_text
 from kvtier_ops.plan import Plan
 from kvtier_ops.tune.find import THP_MATTERS_BYTES
@@ -122,8 +123,9 @@ def swap(context: Context) -> Iterator[Outcome]:
         return
     reason = f"L2 of {format_bytes(plan.l2.bytes)} lies in memory that can be swapped out"
     required = f"no swap, or vm.swappiness of {_SWAPPINESS_MAX} at most and hardly any in use"
-    if not total:
-        yield Outcome(True, required, "there is no swap", reason=reason)
+    if not total or read_limits(context.root).swap_bytes == 0:
+        current = "the control group grants none" if total else "there is no swap"
+        yield Outcome(True, required, current, reason=reason)
         return
     is_used = used > _SWAP_USED_BYTES_MAX
     lower = write_fix(context, "1", _SWAPPINESS)
