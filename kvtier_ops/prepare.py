@@ -11,7 +11,6 @@ from kvtier_ops.errors import BadInput, KvtierError, ModelError
 from kvtier_ops.host import Host, probe
 from kvtier_ops.host.before import host_before
 from kvtier_ops.host.mounts import MountTable
-from kvtier_ops.host.record import load_host
 from kvtier_ops.instance import state_dir_of
 from kvtier_ops.instances import Phase, instance_of
 from kvtier_ops.instances.state import HOST_FILE
@@ -71,6 +70,8 @@ def _without_own_engine(profile: Path, host: Host) -> Host:
     instance = instance_of(profile)
     if instance is None or instance.phase is not Phase.READY:
         return host
+    from kvtier_ops.host.record import load_host
+
     try:
         return host_before(load_host(instance.run_dir / HOST_FILE), host)
     except BadInput:  # an older launcher writes none

@@ -121,14 +121,14 @@ def test_a_profile_that_is_served_is_told(home: Path, capfd: pytest.CaptureFixtu
     try:
         cli.run(["doctor", str(path), "--only", "server"])
         err = capfd.readouterr().err
-        assert "is being served" in err
+        assert "serves this profile now" in err
         assert "--live http://127.0.0.1:" in err
     finally:
         launched.signal(signal.SIGKILL)
         launched.end()
     wait_for(lambda: not any(each.is_alive for each in all_instances()), "the launcher's end")
     cli.run(["doctor", str(path), "--only", "server"])
-    assert "is being served" not in capfd.readouterr().err
+    assert "serves this profile now" not in capfd.readouterr().err
 
 
 def test_a_launcher_that_was_killed(home: Path) -> None:
