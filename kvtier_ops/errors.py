@@ -32,6 +32,7 @@ class ExitCode(IntEnum):
     REFUSED = 3
     WARNINGS = 4
     INTERRUPTED = 130
+    BROKEN_PIPE = 141  # as a shell shows a program that SIGPIPE has ended
 
 
 @dataclass(frozen=True)

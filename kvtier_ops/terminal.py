@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from types import TracebackType
+from typing import IO, Any, cast
 
 from rich.console import Console
 from rich.progress import (
@@ -18,7 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from kvtier_ops.errors import KvtierError
+from kvtier_ops.errors import HostError, KvtierError
 
 _STYLES = {"error:": "bold red", "warning:": "bold yellow", "hint:": "bold cyan"}
 _PLAIN_STEP_PERCENT = 25
@@ -30,12 +32,39 @@ def _width() -> int | None:
     return _COLUMNS if os.environ.get("COLUMNS", "") == "0" else None
 
 
+class _Forgiving:
+    """stderr, which whoever reads it may leave, as `head` does, or a logger that is started again:
+    what cannot be written any more is dropped, and is no reason to end."""
+
+    def __init__(self, file: IO[str] | None) -> None:
+        self._file = file if file is not None else open(os.devnull, "w")  # noqa: SIM115
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._file.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._file.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """rich's own ends the process, with exit code 1."""
+        raise  # rich calls it while it handles the BrokenPipeError
+
+
 class Terminal:
     """Both streams. rich decides about colour: NO_COLOR, TERM=dumb and pipes have none."""
 
     def __init__(self) -> None:
-        self.out = Console(file=sys.stdout, highlight=False, soft_wrap=True, width=_width())
-        self.err = Console(file=sys.stderr, highlight=False, soft_wrap=True, width=_width())
+        self.out = _Console(file=sys.stdout, highlight=False, soft_wrap=True, width=_width())
+        err = cast("IO[str]", _Forgiving(sys.stderr))
+        self.err = _Console(file=err, highlight=False, soft_wrap=True, width=_width())
 
     def show_error(self, error: KvtierError) -> None:
         self.note(error.render())
@@ -50,8 +79,24 @@ class Terminal:
             self.err.print(shown)
 
     def data(self, text: str) -> None:
-        """To stdout, exactly: no colour, no wrapping."""
-        self.out.print(text, markup=False)
+        """To stdout, exactly: no colour, no wrapping. Raises BrokenPipeError if nobody reads it
+        any more, HostError if it cannot be written; from then on nothing is."""
+        try:
+            self.out.print(text, markup=False)
+        except OSError as error:
+            self.give_up_stdout()
+            if isinstance(error, BrokenPipeError):
+                raise
+            hint = "free space there, or write it elsewhere"
+            raise HostError(f"cannot write to stdout: {error.strerror}", hint) from error
+
+    def give_up_stdout(self) -> None:
+        """What it still holds would be written once more at the exit, and fail again."""
+        self.out.quiet = True
+        null = os.open(os.devnull, os.O_WRONLY)
+        with suppress(OSError):
+            os.dup2(null, self.out.file.fileno())
+        os.close(null)
 
     def progress(self) -> ProgressDisplay:
         live = self.err.is_terminal and not self.err.is_dumb_terminal

@@ -17,6 +17,7 @@ from typing import Any
 from kvtier_ops.bundle.redact import Redactor, secrets_here, secrets_of
 from kvtier_ops.bundle.sources import SOURCES, Piece, Source, Subject, live
 from kvtier_ops.errors import BadInput, HostError, KvtierError
+from kvtier_ops.interrupt import raise_if_stopped
 from kvtier_ops.profile.load import load_profile
 
 Progress = Callable[[str, int, int], None]
@@ -71,7 +72,8 @@ def make_bundle(
             _take(source, subject, redactor, items)
         except KvtierError as error:
             missing[name] = redactor.clean(error.render())
-        except Exception as error:  # the report is of what does not work: nothing may stop it
+        except Exception as error:  # the report is of what does not work: no fault may stop it
+            raise_if_stopped()
             missing[name] = redactor.clean(f"{type(error).__name__}: {error}")
         progress("collect", done, len(sources))
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-import sys
 from importlib.metadata import version
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +20,7 @@ from kvtier_ops.cli.render import app as render_app
 from kvtier_ops.cli.simulate import simulate
 from kvtier_ops.cli.tune import tune
 from kvtier_ops.errors import REPORT_URL, BadInput, ExitCode, Interrupted, KvtierError, Problem
+from kvtier_ops.interrupt import was_stopped
 from kvtier_ops.store.commands import app as store_app
 from kvtier_ops.terminal import Terminal
 
@@ -53,7 +51,7 @@ app.add_typer(store_app, name="store")
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        print(f"kvtier {version('kvtier')}")
+        Terminal().data(f"kvtier {version('kvtier')}")
         raise typer.Exit
 
 
@@ -68,18 +66,6 @@ def _root(
     ] = False,
 ) -> None:
     pass
-
-
-def _on_terminate(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Entry point: every way out goes through one exit code and, if need be, one message."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _on_terminate)
-    sys.exit(run(arguments))
 
 
 def run(arguments: list[str]) -> int:
@@ -97,19 +83,27 @@ def run(arguments: list[str]) -> int:
         terminal.show_error(error)
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        terminal.note("interrupted")
-        return ExitCode.INTERRUPTED
+        return _interrupted(terminal)
     except typer.TyperException as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # typer does not export it
             terminal.note(error.format_message())
         else:
             terminal.show_error(_usage(error))
         return ExitCode.BAD_INPUT
-    except BrokenPipeError:
-        sys.stderr.close()
-        return ExitCode.BUG
+    except SystemExit as error:  # typer's way out where nobody reads stdout any more
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
+        terminal.give_up_stdout()
+        return ExitCode.BROKEN_PIPE
     except Exception as error:
+        if was_stopped():
+            return _interrupted(terminal)
         return _bug(error, terminal, "--debug" in arguments)
+
+
+def _interrupted(terminal: Terminal) -> int:
+    terminal.note("interrupted")
+    return ExitCode.INTERRUPTED
 
 
 def _usage(error: typer.TyperException) -> KvtierError:

@@ -14,6 +14,7 @@ from kvtier_ops.errors import KvtierError, Problem
 from kvtier_ops.host import Host, probe
 from kvtier_ops.host.mounts import MountTable
 from kvtier_ops.instances import Instance, Phase, instance_of
+from kvtier_ops.interrupt import raise_if_stopped
 from kvtier_ops.plan import Plan
 from kvtier_ops.prepare import Prepared
 from kvtier_ops.profile.schema import Profile
@@ -180,6 +181,7 @@ def findings_of(check: Named, look: Callable[[], Iterable[Outcome]]) -> list[Fin
     try:
         return [_finding(check, outcome) for outcome in look()]
     except Exception as error:
+        raise_if_stopped()
         return [_broken(check, error)]
 
 

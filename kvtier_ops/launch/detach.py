@@ -29,6 +29,7 @@ from kvtier_ops.errors import (
     KvtierError,
 )
 from kvtier_ops.instance import log_path_of
+from kvtier_ops.interrupt import was_stopped
 from kvtier_ops.launch.serve import Wish, launch
 from kvtier_ops.terminal import ProgressDisplay, Terminal
 
@@ -75,7 +76,8 @@ def _show(said: Iterator[bytes], terminal: Terminal) -> bool:
                 case {"note": str(text)}:
                     terminal.note(text)
                 case {"data": str(text)}:
-                    terminal.data(text)
+                    with contextlib.suppress(HostError, BrokenPipeError):  # it serves all the same
+                        terminal.data(text)
                 case {"begin": _}:
                     progress = stack.enter_context(terminal.progress())
                 case {"stage": str(stage), "done": int(done), "total": int(total)} if progress:
@@ -101,24 +103,30 @@ def _child(wish: Wish, write_fd: int) -> None:
             os.chdir("/")  # keeps no mount busy
 
         code = launch(_absolute(wish), terminal, on_ready)
-    except KeyboardInterrupt:
-        terminal.note("interrupted")
-        code = ExitCode.INTERRUPTED
-    except Interrupted as error:
-        terminal.note(str(error))
-        code = error.exit_code
-    except KvtierError as error:
-        terminal.show_error(error)
-        code = error.exit_code
     except BaseException as error:
-        traceback.print_exc()
-        terminal.note(f"error: kvtier itself failed: {type(error).__name__}: {error}")
-        terminal.note(f"hint: please report this at {REPORT_URL}")
+        code = _explain(error, terminal)
     finally:
         with contextlib.suppress(OSError):
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
+
+
+def _explain(error: BaseException, terminal: Terminal) -> int:
+    """Says why nothing is served; the exit code."""
+    if isinstance(error, Interrupted):
+        terminal.note(str(error))
+        return error.exit_code
+    if isinstance(error, KvtierError):
+        terminal.show_error(error)
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt) or was_stopped():
+        terminal.note("interrupted")
+        return ExitCode.INTERRUPTED
+    traceback.print_exception(error)
+    terminal.note(f"error: kvtier itself failed: {type(error).__name__}: {error}")
+    terminal.note(f"hint: please report this at {REPORT_URL}")
+    return ExitCode.BUG
 
 
 def _absolute(wish: Wish) -> Wish:

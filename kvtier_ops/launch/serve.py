@@ -9,9 +9,10 @@ from pathlib import Path
 
 from kvtier_ops import notify
 from kvtier_ops.cluster.meet import meet_all
-from kvtier_ops.errors import KvtierError
+from kvtier_ops.errors import HostError, KvtierError
 from kvtier_ops.host.record import host_as_text
 from kvtier_ops.instance import log_path_of
+from kvtier_ops.interrupt import raise_if_stopped
 from kvtier_ops.launch.announce import announcement
 from kvtier_ops.launch.binding import binding_of
 from kvtier_ops.launch.control_socket import ControlSocket
@@ -131,12 +132,14 @@ def _serve(
             log.event("warning", run_dir.cleaned)
         terminal.note(f"starting {plan.served_name} on {plan.device}, {plan.threads} threads")
         with StopSignals() as signals:
+            raise_if_stopped()
             binding_of(plan).apply()
             keeper = Keeper(served, Means(run_dir, record, log, signals, control, terminal, tuning))
             orders = Orders(keeper, wish.forced)
 
             def announce(address: tuple[str, int]) -> None:
-                terminal.data(announcement(plan, url_of(*address), record.state))
+                with suppress(HostError, BrokenPipeError):  # whoever reads it may have gone
+                    terminal.data(announcement(plan, url_of(*address), record.state))
                 on_ready()
 
             try:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from types import FrameType, TracebackType
 from typing import Any
 
-from kvtier_ops.tune.uninterrupted import STOP_SIGNALS
+from kvtier_ops.interrupt import STOP_SIGNALS
 
 
 class StopSignals:

@@ -334,5 +334,5 @@ def test_a_table_says_what_is_not_known() -> None:
 
 def test_planning_needs_no_probe_of_everything() -> None:
     """`kvtier host --help` starts without what the commands need."""
-    code = "import sys, kvtier_ops.cli; sys.exit('kvtier_ops.host.record' in sys.modules)"
+    code = "import sys, kvtier_ops.cli.entry; sys.exit('kvtier_ops.host.record' in sys.modules)"
     assert subprocess.run([sys.executable, "-P", "-c", code]).returncode == 0
