@@ -82,6 +82,7 @@ void MakePrivate(const std::string& path) {
 
 OpenedDirectory OpenOn(std::unique_ptr<Device> device, const DirectorySpec& spec,
                        const PageGeometry& pages, const StoreOptions& options) {
+  RefuseForeign(*device, spec.path);  // before the lock leaves a file there
   auto lock = std::make_unique<OwnerLock>(spec.path);
   // The lock was taken by path: it has to be that of what was opened.
   if (device->CheckPresent().error() == IoStatus::kGone) ThrowGone(spec.path);

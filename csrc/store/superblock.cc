@@ -45,13 +45,7 @@ bool MayBeTaken(const std::string& name) {
 
 Superblock Create(Device& device, const std::string& path, const PageGeometry& pages,
                   std::uint64_t capacity_bytes) {
-  std::vector<std::string> names;
-  Require(device.List(names), "list " + path);
-  const auto foreign = std::ranges::find_if_not(names, MayBeTaken);
-  if (foreign != names.end()) {
-    throw StoreError(path + " is not a kvtier store and not empty (it holds `" + *foreign +
-                     "`); choose another directory, or empty this one");
-  }
+  RefuseForeign(device, path);
   Superblock superblock{};
   superblock.uuid = RandomUuid();
   superblock.name_space = pages.name_space;
@@ -96,6 +90,16 @@ void Compare(const Superblock& found, const std::string& path, const PageGeometr
 }
 
 }  // namespace
+
+void RefuseForeign(Device& device, const std::string& path) {
+  std::vector<std::string> names;
+  Require(device.List(names), "list " + path);
+  if (std::ranges::find(names, kSuperblockName) != names.end()) return;
+  const auto foreign = std::ranges::find_if_not(names, MayBeTaken);
+  if (foreign == names.end()) return;
+  throw StoreError(path + " is not a kvtier store and not empty (it holds `" + *foreign +
+                   "`); choose another directory, or empty this one");
+}
 
 Superblock OpenSuperblock(Device& device, const std::string& path, const PageGeometry& pages,
                           std::uint64_t capacity_bytes) {
