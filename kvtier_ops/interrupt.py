@@ -14,9 +14,14 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _came: list[int] = []
 
 
+def heeded() -> list[signal.Signals]:
+    """Those that whoever started us has not had ignored, as `nohup` has SIGHUP."""
+    return [each for each in STOP_SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
+
+
 def raise_on_stop() -> None:
     """From here on each of them raises KeyboardInterrupt in the main thread."""
-    for number in STOP_SIGNALS:
+    for number in heeded():
         signal.signal(number, _raise)
 
 

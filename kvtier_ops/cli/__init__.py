@@ -10,11 +10,10 @@ import os
 import sys
 from typing import NoReturn
 
+from kvtier_ops.errors import ExitCode
 from kvtier_ops.interrupt import raise_on_stop, was_stopped
 
 __all__ = ["main", "run"]
-
-_INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -28,7 +27,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             raise
         with contextlib.suppress(OSError):
             print("interrupted", file=sys.stderr)
-        code = _INTERRUPTED
+        code = ExitCode.INTERRUPTED
     sys.exit(code)
 
 

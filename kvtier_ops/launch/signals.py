@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from types import FrameType, TracebackType
 from typing import Any
 
-from kvtier_ops.interrupt import STOP_SIGNALS
+from kvtier_ops.interrupt import heeded
 
 
 class StopSignals:
@@ -28,7 +28,7 @@ class StopSignals:
     def __enter__(self) -> StopSignals:
         self._read_fd, self._write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._wakeup_before = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
-        for number in STOP_SIGNALS:
+        for number in heeded():
             self._before[number] = signal.signal(number, self._on_signal)
         return self
 

@@ -4,12 +4,13 @@ taken for something else."""
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from ops.launched import WAIT_S, run_dir, write_profile
+from ops.launched import WAIT_S, run_dir, start, write_profile
 
 SWALLOW = """
 import os, signal, sys
@@ -68,6 +69,22 @@ def test_while_the_command_is_imported(home: Path, how: str) -> None:
 def test_a_check_that_takes_it_for_an_error(home: Path) -> None:
     done = python(SWALLOW.format(instead=AS_ERROR), "doctor", str(write_profile(home)))
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+def test_what_was_ignored_from_the_start_stays_so(home: Path) -> None:
+    """`nohup kvtier launch PROFILE &`, and then one logs out."""
+    profile = write_profile(home)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        launched = start(home, profile, {})
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    launched.wait_ready()
+    launched.signal(signal.SIGHUP)
+    launched.signal(signal.SIGTERM)
+    assert launched.end() == 0
+    assert "hurrying" not in launched.err.read_text()
+    assert launched.log.count("fake: stop") == 1
 
 
 @pytest.mark.parametrize("instead", [AS_ERROR, AS_NOTHING])
