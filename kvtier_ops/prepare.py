@@ -12,7 +12,7 @@ from kvtier_ops.host import Host, probe
 from kvtier_ops.host.before import host_before
 from kvtier_ops.host.mounts import MountTable
 from kvtier_ops.instance import state_dir_of
-from kvtier_ops.instances import Phase, instance_of
+from kvtier_ops.instances import serving
 from kvtier_ops.instances.state import HOST_FILE
 from kvtier_ops.model.facts import ModelFacts, read_model
 from kvtier_ops.model.pull import find_model
@@ -67,8 +67,8 @@ def prepare(file: ProfileFile, instead: Instead = HERE) -> Prepared:
 def _without_own_engine(profile: Path, host: Host) -> Host:
     """Where this very profile is served now, the host as its launcher found it: an engine is not
     in the way of itself."""
-    instance = instance_of(profile)
-    if instance is None or instance.phase is not Phase.READY:
+    instance = serving(profile)
+    if instance is None:
         return host
     from kvtier_ops.host.record import load_host
 

@@ -13,7 +13,7 @@ from typing import Protocol
 from kvtier_ops.errors import KvtierError, Problem
 from kvtier_ops.host import Host, probe
 from kvtier_ops.host.mounts import MountTable
-from kvtier_ops.instances import Instance, Phase, instance_of
+from kvtier_ops.instances import Instance, serving
 from kvtier_ops.interrupt import raise_if_stopped
 from kvtier_ops.plan import Plan
 from kvtier_ops.prepare import Prepared
@@ -76,9 +76,8 @@ class Context:
     @cached_property
     def serving(self) -> Instance | None:
         """The instance that serves this very profile now: what its engine holds is in nobody's
-        way. None also while it starts."""
-        found = instance_of(self.path) if self.path is not None else None
-        return found if found is not None and found.phase is Phase.READY else None
+        way."""
+        return serving(self.path) if self.path is not None else None
 
     @property
     def is_its_launcher(self) -> bool:

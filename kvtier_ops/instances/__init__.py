@@ -1,6 +1,6 @@
 """What is running here: the state that each launcher leaves in its run folder, and its control."""
 
-from kvtier_ops.instances.find import all_instances, find_instance, instance_of
+from kvtier_ops.instances.find import all_instances, find_instance, instance_of, serving
 from kvtier_ops.instances.state import Instance, Phase, State, read_state, write_state
 
 __all__ = [
@@ -11,5 +11,6 @@ __all__ = [
     "find_instance",
     "instance_of",
     "read_state",
+    "serving",
     "write_state",
 ]

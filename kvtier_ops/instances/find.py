@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kvtier_ops.errors import BadInput, Refused
 from kvtier_ops.instance import instance_name, log_root, run_dir_of, run_root
-from kvtier_ops.instances.state import Instance, read_state
+from kvtier_ops.instances.state import Instance, Phase, read_state
 
 
 class NotRunning(Refused):
@@ -30,6 +30,12 @@ def instance_of(profile: Path) -> Instance | None:
     state = read_state(run_dir)
     found = Instance(run_dir, state) if state is not None else None
     return found if found is not None and found.is_alive else None
+
+
+def serving(profile: Path) -> Instance | None:
+    """The one that serves this very profile now; None also while its engine starts or ends."""
+    found = instance_of(profile)
+    return found if found is not None and found.phase is Phase.READY else None
 
 
 def find_instance(which: str) -> Instance:
