@@ -13,8 +13,8 @@ from kvtier_ops.host.types import DirectoryFacts, FileSystem, Host
 
 
 def nearest_folder(path: Path) -> Path:
-    """`path`, or the first folder above it that exists."""
-    while not path.exists() and path != path.parent:
+    """`path`, or the first above it that exists, as far as this user may see."""
+    while not os.path.exists(path) and path != path.parent:  # `Path.exists` raises EACCES
         path = path.parent
     return path
 

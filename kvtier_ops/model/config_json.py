@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kvtier_ops.errors import ModelError
+from kvtier_ops.model.unreadable import unreadable
 
 COUNT_MAX = 1 << 31  # of what a field may count; no model comes near
 LAYERS_MAX = 10_000
@@ -144,7 +145,7 @@ def read_config(place: Path) -> Config:
         hint = "a Hugging Face folder has config.json, *.safetensors and a tokenizer"
         raise ModelError(f"`{place}` has no config.json", hint) from None
     except OSError as error:
-        raise ModelError(f"`{path}` cannot be read: {error.strerror}") from error
+        raise unreadable(path, error) from error
     except (ValueError, RecursionError) as error:
         raise ModelError(f"`{path}` is not JSON", AGAIN) from error
     if not isinstance(values, dict):

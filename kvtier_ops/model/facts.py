@@ -20,6 +20,7 @@ from kvtier_ops.model.kv_shape import KvShape
 from kvtier_ops.model.parameters import count_from_config, ffn_of, idle_experts
 from kvtier_ops.model.quantization import Quantization, quantization_of, quantized_bytes
 from kvtier_ops.model.safetensors_header import StoredWeights, has_weights, measure_weights
+from kvtier_ops.model.unreadable import unreadable
 
 ITEM_BYTES: Mapping[str, int] = {"bfloat16": 2, "float16": 2, "float32": 4, "float8": 1}
 SERVED = frozenset({"LlamaForCausalLM"})  # by the bundled engine; others can be planned for
@@ -93,17 +94,10 @@ def read_model(path: Path, dtype: Dtype, kv_dtype: str = "auto") -> ModelFacts:
 
     Raises ModelError if it is missing, incomplete or of an architecture not understood.
     """
-    if path.is_dir():
-        found = _read_folder(path)
-    elif path.is_file() and path.suffix == ".json":
-        found = _read_config(path)
-    elif path.is_file():
-        found = _read_gguf(path)
-    else:
-        raise ModelError(
-            f"there is no model at `{path}`",
-            "name a Hugging Face folder, a GGUF file or a model of `kvtier model list`",
-        )
+    try:
+        found = _read(path)
+    except OSError as error:  # a folder whose files may not even be looked at
+        raise unreadable(path, error) from error
     config, family = found.config, found.family
     heads = heads_of(config, family)
     counted = _count(found, dtype)
@@ -126,6 +120,17 @@ def read_model(path: Path, dtype: Dtype, kv_dtype: str = "auto") -> ModelFacts:
         is_quantized=found.quantization is not None,
         parameters_from=counted.source,
         weights_reason=counted.reason,
+    )
+
+
+def _read(path: Path) -> _Found:
+    if path.is_dir():
+        return _read_folder(path)
+    if path.is_file():
+        return _read_config(path) if path.suffix == ".json" else _read_gguf(path)
+    raise ModelError(
+        f"there is no model at `{path}`",
+        "name a Hugging Face folder, a GGUF file or a model of `kvtier model list`",
     )
 
 

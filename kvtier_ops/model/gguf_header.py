@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kvtier_ops.errors import ModelError
+from kvtier_ops.model.unreadable import unreadable
 
 _MAGIC = b"GGUF"
 _FIXED = {  # value type -> struct format
@@ -58,7 +59,7 @@ def read_gguf_header(path: Path) -> GgufHeader:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
             return _Cursor(view, path).header()
     except OSError as error:
-        raise ModelError(f"`{path}` cannot be read: {error.strerror}") from error
+        raise unreadable(path, error) from error
     except (struct.error, UnicodeDecodeError, IndexError, OverflowError, ValueError) as error:
         raise ModelError(
             f"`{path}` is damaged: its GGUF header is cut off or senseless",

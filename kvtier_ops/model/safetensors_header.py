@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kvtier_ops.errors import ModelError
+from kvtier_ops.model.unreadable import unreadable
 
 _HEADER_BYTES_MAX = 100 << 20  # the format's own limit
 _INDEX = "model.safetensors.index.json"
@@ -87,7 +88,9 @@ def _index(path: Path) -> list[str]:
         names = sorted(set(json.loads(path.read_bytes())["weight_map"].values()))
         if not all(isinstance(name, str) and Path(name).name == name for name in names):
             raise ValueError
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"`{path}` is not an index of safetensors files", _AGAIN) from error
     return names
 
@@ -100,7 +103,7 @@ def _measure(path: Path) -> StoredWeights:
         elements = sum(math.prod(map(_whole, entry["shape"])) for entry in tensors)
         size, end = path.stat().st_size, begin + data
     except OSError as error:
-        raise ModelError(f"`{path}` cannot be read: {error.strerror}") from error
+        raise unreadable(path, error) from error
     except (LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"`{path}` is damaged: its header makes no sense", _AGAIN) from error
     if size < end:

@@ -189,9 +189,10 @@ def _shared(directory: Path, context: Context, *, leads: bool) -> Outcome:
     if directory in context.silent:
         fix = "see the server and the network"
         return Outcome(False, required, "its file server does not answer", fix, subject)
-    if not directory.is_dir() or not os.access(directory, mode):
-        state = "cannot be written by node 0" if directory.is_dir() and leads else "cannot be read"
-        current = state if directory.is_dir() else "is not there"
+    is_there = os.path.isdir(directory)
+    if not is_there or not os.access(directory, mode):
+        state = "cannot be written by node 0" if leads else "cannot be read"
+        current = state if is_there else "is not there"
         return Outcome(False, required, current, "mount it, and let kvtier in", subject)
     on = _file_system(directory, context)
     if on is not None and on.drive_kind in _LOCAL_DRIVES:

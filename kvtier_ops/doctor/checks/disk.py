@@ -49,31 +49,52 @@ def directory_usable(context: Context) -> Iterator[Outcome]:
                 f"`{path}`",
             )
     for path in directories(context):
-        nearest = nearest_folder(path)
-        shown, other = shlex.quote(str(path)), "name another directory in `tiers.l3.directories`"
-        fix = f"`sudo mkdir -p {shown} && sudo chown {os.geteuid()} {shown}`, or {other}"
-        if not nearest.is_dir():
-            current, fix = f"`{nearest}` is not a directory", other
-        elif os.statvfs(nearest).f_flag & os.ST_RDONLY:
-            current = f"`{nearest}` lies on a file system mounted read-only"
-            fix = (
-                f"see why in `dmesg` (errors of the disk do that), then `sudo mount -o remount,rw "
-                f"$(findmnt -nT {shlex.quote(str(nearest))} -o TARGET)`, or {other}"
-            )
-        elif not os.access(nearest, os.W_OK | os.X_OK):
-            current = f"`{nearest}` cannot be written by uid {os.geteuid()}"
-        else:
-            current = "can be written" if nearest == path else "can be made"
-        ok = current in ("can be written", "can be made")
-        yield Outcome(ok, "can be written, or made", current, fix, f"`{path}`")
+        current, fix = _usable(path)
+        yield Outcome(not fix, "can be written, or made", current, fix, f"`{path}`")
+
+
+def _usable(path: Path) -> tuple[str, str]:
+    """Whether it can be written or made, and what mends it; nothing to mend: it can."""
+    nearest, user = nearest_folder(path), os.geteuid()
+    shown, above = shlex.quote(str(path)), shlex.quote(str(nearest))
+    other = "name another directory in `tiers.l3.directories`"
+    if not os.path.isdir(nearest):
+        return f"`{nearest}` is not a directory", other
+    if is_read_only(nearest):
+        return (
+            f"`{nearest}` lies on a file system mounted read-only",
+            f"see why in `dmesg` (errors of the disk do that), then `sudo mount -o remount,rw "
+            f"$(findmnt -nT {above} -o TARGET)`, or {other}",
+        )
+    if nearest != path and not os.access(nearest, os.X_OK):
+        return (
+            f"`{nearest}` cannot be entered by uid {user}",
+            f"`sudo chmod a+x {above} && sudo mkdir -p {shown} && sudo chown {user} {shown}`, or "
+            f"{other}",
+        )
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        fix = f"`sudo mkdir -p {shown} && sudo chown {user} {shown}`, or {other}"
+        return f"`{nearest}` cannot be written by uid {user}", fix
+    return "can be written" if nearest == path else "can be made", ""
+
+
+def is_read_only(folder: Path) -> bool:
+    """By how its file system is mounted, whoever asks."""
+    try:
+        return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
 
 
 def directory_private(context: Context) -> Iterator[Outcome]:
     """Pages hold what users wrote: nobody else should read or change them."""
     for path in directories(context):
-        if not path.is_dir():
+        try:
+            found = path.stat()
+        except OSError:
+            continue  # KVT-D301 tells
+        if not stat.S_ISDIR(found.st_mode):
             continue
-        found = path.stat()
         mode = stat.S_IMODE(found.st_mode)
         is_ours = found.st_uid == os.geteuid()
         yield Outcome(
@@ -119,7 +140,8 @@ def direct_io(context: Context) -> Iterator[Outcome]:
 def _writable(path: Path) -> Path | None:
     """The folder to probe in; None where KVT-D301 tells what is wrong."""
     nearest = nearest_folder(path)
-    return nearest if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK) else None
+    may_write = os.path.isdir(nearest) and os.access(nearest, os.W_OK | os.X_OK)
+    return nearest if may_write else None
 
 
 def _direct_error(folder: Path) -> str:

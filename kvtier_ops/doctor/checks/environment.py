@@ -20,6 +20,8 @@ from kvtier_ops.doctor.check import Check, Context, Outcome, Severity
 PYTHON_MIN = (3, 11)
 NATIVE_MODULES = ("kvtier_store._native", "kvtier_engine._kernels")
 _IMPORT_S_MAX = 20
+_NOT_STARTED = "cannot be started"
+_PERMIT = f"let this user run it: `namei -l $(readlink -f {sys.executable})` shows what refuses"
 _REINSTALL = "`pip install --force-reinstall --no-deps kvtier`, or `make build` in a checkout"
 _GLIBC = re.compile(rb"GLIBC_(\d{1,3})\.(\d{1,3})(?![\d.])")
 
@@ -42,7 +44,7 @@ def native_modules(context: Context) -> Iterator[Outcome]:
             ok=not error,
             required="can be imported",
             current=error or "works",
-            fix=_REINSTALL,
+            fix=_PERMIT if _NOT_STARTED in error else _REINSTALL,
             subject=name.rpartition(".")[2],
         )
 
@@ -55,7 +57,10 @@ def store_works() -> bool:
 @functools.cache
 def import_errors(names: tuple[str, ...]) -> dict[str, str]:
     """Why each module cannot be imported; empty if it can."""
-    started = {name: _start_import(name) for name in names}
+    try:
+        started = {name: _start_import(name) for name in names}
+    except OSError as error:  # `launch` starts the engine with this Python as well
+        return dict.fromkeys(names, f"{sys.executable} {_NOT_STARTED}: {error.strerror}")
     deadline = time.monotonic() + _IMPORT_S_MAX
     return {name: _import_error(process, deadline) for name, process in started.items()}
 

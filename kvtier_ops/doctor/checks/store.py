@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import random
@@ -11,10 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kvtier_ops.doctor.check import Check, Context, Needs, Outcome, Severity
-from kvtier_ops.doctor.checks.disk import directories
+from kvtier_ops.doctor.checks.disk import directories, is_read_only
 from kvtier_ops.doctor.checks.environment import store_works
 from kvtier_ops.doctor.namespace import known_namespace
-from kvtier_ops.host import nearest_folder
 from kvtier_ops.instances.leftovers import engine_processes
 from kvtier_ops.store.slots import FORMAT_VERSION, Superblock, read_superblock, slot_ill
 from kvtier_ops.units import UNITS, format_bytes
@@ -99,7 +99,8 @@ def _content(path: Path, names: list[str]) -> tuple[str, str]:
     try:
         found = read_superblock(path)
     except OSError as error:
-        return f"its superblock cannot be read: {error.strerror}", "look after the disk"
+        fix = _take(path) if error.errno == errno.EACCES else "see what `dmesg` says of the disk"
+        return f"its superblock cannot be read: {error.strerror}", fix
     if found is None:
         fix = f"name another directory, or remove what is in it: `rm -r {shown}`"
         return "its superblock is damaged, or another program's", fix
@@ -220,22 +221,34 @@ def _sample(path: Path, store: Superblock, seconds: float) -> tuple[int, int, li
 def state_kept(context: Context) -> Iterator[Outcome]:
     """The store's own files may be written by us."""
     for path in directories(context):
-        if not path.is_dir() or nearest_folder(path) != path:
-            continue
-        locked_out = [
-            name
-            for name in ("lock", "superblock", "journal")
-            if (path / name).exists() and not os.access(path / name, os.R_OK | os.W_OK)
-        ]
-        if locked_out or (path / "superblock").exists():
-            names = ", ".join(f"`{name}`" for name in locked_out)
+        if not os.path.isdir(path) or is_read_only(path):
+            continue  # KVT-D301 tells
+        current = _locked_out(path)
+        if current or os.path.exists(path / "superblock"):
             yield Outcome(
-                ok=not locked_out,
+                ok=not current,
                 required="files that can be read and written",
-                current=f"{names} cannot be, by uid {os.geteuid()}" if names else "they can",
-                fix=f"`sudo chown -R {os.geteuid()} {shlex.quote(str(path))}`",
+                current=current or "they can",
+                fix=_take(path),
                 subject=f"`{path}`",
             )
+
+
+def _locked_out(path: Path) -> str:
+    """Why this user may not use the store's files; empty: it may, or there are none."""
+    user = os.geteuid()
+    if not os.access(path, os.R_OK | os.X_OK):
+        return f"uid {user} may not look at what is in it"
+    names = [
+        f"`{name}`"
+        for name in ("lock", "superblock", "journal")
+        if os.path.exists(path / name) and not os.access(path / name, os.R_OK | os.W_OK)
+    ]
+    return f"{', '.join(names)} cannot be, by uid {user}" if names else ""
+
+
+def _take(path: Path) -> str:
+    return f"`sudo chown -R {os.geteuid()} {shlex.quote(str(path))}`"
 
 
 CHECKS = (
