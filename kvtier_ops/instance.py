@@ -9,6 +9,9 @@ from pathlib import Path
 
 from kvtier_ops.paths import xdg_home
 
+# Unix socket paths have 107 bytes at most; the engine's socket names take up to 27 of them.
+RUN_DIR_BYTES_MAX = 80
+
 
 def instance_name(profile: Path) -> str:
     """`quickstart-1f2e3d4c`: readable, and different for files of the same name."""
@@ -28,6 +31,11 @@ def run_root() -> Path:
 def run_dir_of(profile: Path) -> Path:
     """Sockets, the engine's configuration and the launcher's state, while it runs."""
     return run_root() / instance_name(profile)
+
+
+def has_long_name(run_dir: Path) -> bool:
+    """Whether it leaves no room for the names of sockets."""
+    return len(os.fsencode(run_dir)) > RUN_DIR_BYTES_MAX
 
 
 def log_root() -> Path:

@@ -13,6 +13,7 @@ from kvtier_ops.doctor.checks import (
     disk,
     drives,
     environment,
+    folders,
     gpu,
     hugepages,
     leftovers,
@@ -28,7 +29,7 @@ from kvtier_ops.doctor.plan_warnings import MISFITS, PLAN_GROUP, WARNINGS
 
 _MODULES = (
     *(environment, gpu, memory, hugepages, limits, leftovers, numa, cpu),
-    *(disk, drives, store, model, server, cluster, clock, container),
+    *(disk, drives, store, model, server, folders, cluster, clock, container),
 )
 
 

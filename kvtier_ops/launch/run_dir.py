@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kvtier_ops.errors import AlreadyRunning, HostError
-from kvtier_ops.instance import instance_name, run_dir_of
+from kvtier_ops.instance import has_long_name, instance_name, run_dir_of
 from kvtier_ops.instances.leftovers import CONFIG_FILE, LOCK_FILE, clean_run_dir, remove_files
 from kvtier_ops.instances.state import HOST_FILE
 from kvtier_ops.tune.uninterrupted import uninterrupted
 
-# Unix socket paths have 107 bytes at most; the engine's socket names take up to 27 of them.
-RUN_DIR_BYTES_MAX = 80
 # systemd-logind's: a folder for each user who is logged in, a file for each who lingers.
 _LOGINS, _LINGERING = Path("/run/user"), Path("/var/lib/systemd/linger")
 
@@ -74,7 +72,7 @@ def open_run_dir(profile: Path) -> RunDir:
     cannot be made or belongs to somebody else.
     """
     path = run_dir_of(profile)
-    if len(os.fsencode(path)) > RUN_DIR_BYTES_MAX:
+    if has_long_name(path):
         hint = "set XDG_RUNTIME_DIR to a folder with a short name, such as /tmp/kvtier"
         raise HostError(f"`{path}` is too long a name for the engine's sockets", hint)
     try:

@@ -267,7 +267,7 @@ def test_a_dry_run_shows_all_and_says_what_stops_a_launch(home: Path) -> None:
 
 @pytest.mark.parametrize("name", ["small", "x" * 90])
 def test_run_folders_leave_room_for_socket_names(home: Path, name: str) -> None:
-    from kvtier_ops.launch.run_dir import RUN_DIR_BYTES_MAX, run_dir_of
+    from kvtier_ops.instance import RUN_DIR_BYTES_MAX, run_dir_of
 
     assert len(str(run_dir_of(home / f"{name}.yaml"))) <= RUN_DIR_BYTES_MAX
 

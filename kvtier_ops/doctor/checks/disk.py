@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kvtier_ops.doctor.check import Check, Context, Needs, Outcome, Severity
+from kvtier_ops.doctor.folders import usable
 from kvtier_ops.host import nearest_folder
 from kvtier_ops.plan.types import DiskPlan
 from kvtier_ops.units import UNITS, Size, format_bytes
@@ -49,41 +50,8 @@ def directory_usable(context: Context) -> Iterator[Outcome]:
                 f"`{path}`",
             )
     for path in directories(context):
-        current, fix = _usable(path)
+        current, fix = usable(path, "name another directory in `tiers.l3.directories`")
         yield Outcome(not fix, "can be written, or made", current, fix, f"`{path}`")
-
-
-def _usable(path: Path) -> tuple[str, str]:
-    """Whether it can be written or made, and what mends it; nothing to mend: it can."""
-    nearest, user = nearest_folder(path), os.geteuid()
-    shown, above = shlex.quote(str(path)), shlex.quote(str(nearest))
-    other = "name another directory in `tiers.l3.directories`"
-    if not os.path.isdir(nearest):
-        return f"`{nearest}` is not a directory", other
-    if is_read_only(nearest):
-        return (
-            f"`{nearest}` lies on a file system mounted read-only",
-            f"see why in `dmesg` (errors of the disk do that), then `sudo mount -o remount,rw "
-            f"$(findmnt -nT {above} -o TARGET)`, or {other}",
-        )
-    if nearest != path and not os.access(nearest, os.X_OK):
-        return (
-            f"`{nearest}` cannot be entered by uid {user}",
-            f"`sudo chmod a+x {above} && sudo mkdir -p {shown} && sudo chown {user} {shown}`, or "
-            f"{other}",
-        )
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        fix = f"`sudo mkdir -p {shown} && sudo chown {user} {shown}`, or {other}"
-        return f"`{nearest}` cannot be written by uid {user}", fix
-    return "can be written" if nearest == path else "can be made", ""
-
-
-def is_read_only(folder: Path) -> bool:
-    """By how its file system is mounted, whoever asks."""
-    try:
-        return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
-    except OSError:
-        return False
 
 
 def directory_private(context: Context) -> Iterator[Outcome]:

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kvtier_ops.doctor.check import Check, Context, Needs, Outcome, Severity
-from kvtier_ops.doctor.checks.disk import directories, is_read_only
+from kvtier_ops.doctor.checks.disk import directories
 from kvtier_ops.doctor.checks.environment import store_works
+from kvtier_ops.doctor.folders import is_read_only
 from kvtier_ops.doctor.namespace import known_namespace
 from kvtier_ops.instances.leftovers import engine_processes
 from kvtier_ops.store.slots import FORMAT_VERSION, Superblock, read_superblock, slot_ill
