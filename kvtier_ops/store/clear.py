@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,13 +16,15 @@ from kvtier_ops.errors import BadInput, HostError, Refused
 
 _MAGIC = b"KVTSTORE"
 _OURS = re.compile(r"(superblock|journal)(\.new)?|segment-\d{5,}")  # and `lock`, which goes last
+_NOBODYS = ("lock", "lost+found")  # a store has the one; neither says that there is one
 
 
 def clear_store(path: Path) -> int:
     """Removes a store's pages, whatever version or model they are of; the bytes that frees.
 
-    The directory stays, and what else is in it. Raises BadInput if `path` is no store,
-    Refused if a process uses it, HostError if a file cannot be removed.
+    The directory stays, and what else is in it. Without a superblock of ours, or with a damaged
+    one, the names are all there is to go by: then nothing else may be in it. Raises BadInput if
+    `path` is no store, Refused if a process uses it, HostError if a file cannot be removed.
     """
     _check_is_store(path)
     with _own(path):
@@ -37,18 +39,41 @@ def clear_store(path: Path) -> int:
     return freed
 
 
+def strange_names(names: Iterable[str]) -> list[str]:
+    """Of what lies in a directory, what no store writes."""
+    return sorted(name for name in names if name not in _NOBODYS and not _OURS.fullmatch(name))
+
+
 def _check_is_store(path: Path) -> None:
     try:
-        with (path / "superblock").open("rb") as file:
-            if file.read(len(_MAGIC)) == _MAGIC:
-                return
+        if _has_magic(path / "superblock"):
+            return
+        names = os.listdir(path)
     except FileNotFoundError:
-        pass
+        names = []
     except OSError as error:
         raise HostError(f"cannot read `{path}`: {error.strerror}") from error
+    strange = strange_names(names)
+    if not strange and any(map(_OURS.fullmatch, names)):
+        return
+    if strange and "superblock" in names:
+        raise BadInput(
+            f"`{path}` is not a page store, or a damaged one: its superblock is not kvtier's, and "
+            f"it holds `{strange[0]}`, which no store writes",
+            "nothing was removed; if it was a store, move that elsewhere, and clear it again",
+        )
     raise BadInput(
         f"`{path}` is not a page store", "it would hold a file `superblock`; nothing was removed"
     )
+
+
+def _has_magic(superblock: Path) -> bool:
+    """Raises OSError, but not for a file that is not there."""
+    try:
+        with superblock.open("rb") as file:
+            return file.read(len(_MAGIC)) == _MAGIC
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager

@@ -108,7 +108,10 @@ def _verdict(result: Verified) -> str:
 
 @app.command()
 def clear(directory: Directory) -> int:
-    """Remove a store's pages, of whatever version or model. Refuses one that is in use."""
+    """Remove a store's pages, of whatever version or model. Refuses one that is in use.
+
+    Also one with a damaged superblock, if nothing else lies in the directory.
+    """
     freed = clear_store(directory)
     Terminal().note(f"cleared {directory}: {format_bytes(freed)}")
     return ExitCode.OK

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -82,10 +84,10 @@ def inspect(directory: Path) -> DirectoryInfo:
     except StoreError as error:
         raise BadInput(str(error)) from error
     if not info.is_store and not info.version:
-        raise BadInput(
-            f"`{directory}` is not a page store: {info.problems[0]}",
-            "name a directory of `tiers.l3.directories`",
-        )
+        hint = "name a directory of `tiers.l3.directories`"
+        if os.path.exists(directory / "superblock"):
+            hint += f"; if it is one, `kvtier store clear {shlex.quote(str(directory))}` empties it"
+        raise BadInput(f"`{directory}` is not a page store: {info.problems[0]}", hint)
     return info
 
 

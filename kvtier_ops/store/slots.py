@@ -18,6 +18,8 @@ FORMAT_VERSION = 2
 BLOCK_BYTES = 4096
 _STORE_MAGIC, _SLOT_MAGIC = b"KVTSTORE", b"KVTSLOT\n"
 _SUPERBLOCK = struct.Struct("<8sII16s32sQQQQQ")
+_CHECKED_FROM = 16  # the checksum is of all that follows it
+_CRC32C = 0x82F63B78  # its polynomial, reversed
 _SLOT = struct.Struct("<8sII16s40s16s16sQQI")
 
 
@@ -39,15 +41,33 @@ class Superblock:
 
 
 def read_superblock(directory: Path) -> Superblock | None:
-    """None if there is none of kvtier's, or only a part of it. Raises OSError."""
+    """None if there is none of kvtier's, or a damaged one. Raises OSError.
+
+    Imports no native module: a bad build would end the process."""
     with (directory / "superblock").open("rb") as file:
         block = file.read(_SUPERBLOCK.size)
     if len(block) < _SUPERBLOCK.size:
         return None
-    magic, version, _, uuid, space, length, page, slot, per_segment, _ = _SUPERBLOCK.unpack(block)
-    if magic != _STORE_MAGIC or not slot or not per_segment:
+    magic, version, checksum, uuid, space, length, page, slot, per_segment, _ = _SUPERBLOCK.unpack(
+        block
+    )
+    if magic != _STORE_MAGIC:
+        return None
+    if version == FORMAT_VERSION and checksum != _crc32c(block[_CHECKED_FROM:]):
+        return None
+    if not slot or not per_segment:
         return None
     return Superblock(version, uuid, space[: min(length, 32)], page, slot, per_segment)
+
+
+def _crc32c(data: bytes) -> int:
+    """Bit by bit: a superblock is short."""
+    value = 0xFFFFFFFF
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = value >> 1 ^ (_CRC32C if value & 1 else 0)
+    return value ^ 0xFFFFFFFF
 
 
 def slot_ill(directory: Path, store: Superblock, page: PageInfo) -> str:

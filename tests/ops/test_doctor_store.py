@@ -15,6 +15,7 @@ from support.store_files import Slot, find_slots, swap, truncate, zero
 
 from kvtier_engine.kv.keys import namespace
 from kvtier_engine.model.fingerprint import known_fingerprint, model_fingerprint
+from kvtier_ops import cli
 from kvtier_ops.doctor import Context
 from kvtier_ops.doctor.checks import environment
 from kvtier_ops.host import probe
@@ -93,7 +94,38 @@ def test_another_format(home: Path, pages: Path, version: int, word: str) -> Non
 @pytest.mark.parametrize("content", [b"", b"KVTSTORE", b"X" * 8192])
 def test_a_superblock_that_is_none(home: Path, pages: Path, content: bytes) -> None:
     (pages / "superblock").write_bytes(content)
-    assert "is damaged, or another program's" in failing("KVT-D321", context(home, pages)).current
+    found = failing("KVT-D321", context(home, pages))
+    assert "is damaged, or another program's" in found.current
+    assert found.fix == f"`kvtier store clear {pages}`"
+    (pages / "thesis.tex").touch()
+    fix = failing("KVT-D321", context(home, pages)).fix
+    assert "move what no store writes (`thesis.tex`) elsewhere, and `kvtier store clear" in fix
+
+
+@pytest.mark.parametrize("at", [0, 13, 20, 60, 75, 103])
+def test_a_damaged_superblock(home: Path, pages: Path, at: int) -> None:
+    """What it says fails its checksum: nothing is told of its pages, and the fix works."""
+    filled(pages)
+    assert look("KVT-D321", context(home, pages)).ok
+    content = bytearray((pages / "superblock").read_bytes())
+    content[at] ^= 1
+    (pages / "superblock").write_bytes(content)
+    found = failing("KVT-D321", context(home, pages))
+    assert found.current == "its superblock is damaged, or another program's"
+    assert found.fix == f"`kvtier store clear {pages}`"
+    assert not all_of("KVT-D322", context(home, pages))
+    assert not all_of("KVT-D323", context(home, pages))
+    assert cli.run(["store", "verify", str(pages)]) == 2
+    assert cli.run(["store", "clear", str(pages)]) == 0
+    assert look("KVT-D321", context(home, pages)).current == "empty"
+
+
+def test_a_store_without_its_superblock(home: Path, pages: Path) -> None:
+    filled(pages)
+    (pages / "superblock").unlink()
+    found = failing("KVT-D321", context(home, pages))
+    assert found.current == "no superblock, and it holds `journal`"
+    assert found.fix == f"`kvtier store clear {pages}`"
 
 
 def test_pages_of_another_size(home: Path, pages: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kvtier_store import DirectorySpec, Store
+from kvtier_store import DirectorySpec, Store, StoreError
 
 PAGE_BYTES = 4096
 
@@ -62,7 +62,29 @@ def test_what_is_no_store_is_left_alone(tmp_path, trouble):
     if trouble == "foreign":
         (folder / "superblock").write_bytes(b"something else")
         (folder / "segment-00000").write_bytes(b"not ours")
+        (folder / "thesis.tex").touch()
     refused = clear(folder)
     assert refused.returncode == 2
     assert "is not a page store" in refused.stderr
-    assert trouble != "foreign" or len(list(folder.iterdir())) == 2
+    if trouble == "foreign":
+        assert "it holds `thesis.tex`, which no store writes" in refused.stderr
+        assert len(list(folder.iterdir())) == 3
+
+
+@pytest.mark.parametrize("damage", ["magic", "checksum", "cut off", "gone"])
+def test_a_store_with_a_damaged_superblock_is_emptied(tmp_path, damage):
+    """The engine refuses it, and says so: there has to be a way out."""
+    make(tmp_path).close()
+    superblock = tmp_path / "superblock"
+    content = bytearray(superblock.read_bytes())
+    content[0 if damage == "magic" else 60] ^= 1
+    superblock.write_bytes(content[:50] if damage == "cut off" else content)
+    if damage == "gone":
+        superblock.unlink()
+    (tmp_path / "lost+found").mkdir()
+    with pytest.raises(StoreError):
+        make(tmp_path)
+    done = clear(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [file.name for file in tmp_path.iterdir()] == ["lost+found"]
+    make(tmp_path).close()

@@ -130,7 +130,9 @@ def test_what_is_no_store(tmp_path, command):
     assert "cannot open the directory" in missing.stderr
     assert "is not a page store" in run(command, tmp_path, code=2).stderr
     (tmp_path / "superblock").write_bytes(b"x" * 8192)
-    assert "is not one of kvtier" in run(command, tmp_path, code=2).stderr
+    foreign = run(command, tmp_path, code=2).stderr
+    assert "is not one of kvtier" in foreign
+    assert f"`kvtier store clear {tmp_path}` empties it" in foreign
 
 
 def test_another_version(folder):

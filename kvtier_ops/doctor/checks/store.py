@@ -17,6 +17,7 @@ from kvtier_ops.doctor.checks.environment import store_works
 from kvtier_ops.doctor.folders import is_read_only
 from kvtier_ops.doctor.namespace import known_namespace
 from kvtier_ops.instances.leftovers import engine_processes
+from kvtier_ops.store.clear import strange_names
 from kvtier_ops.store.slots import FORMAT_VERSION, Superblock, read_superblock, slot_ill
 from kvtier_ops.units import UNITS, format_bytes
 
@@ -95,6 +96,8 @@ def _content(path: Path, names: list[str]) -> tuple[str, str]:
         foreign = next((name for name in names if name not in _NOBODYS), "")
         if not foreign:
             return "empty", ""
+        if not strange_names(names):
+            return f"no superblock, and it holds `{foreign}`", clear
         fix = f"name another directory, such as `{shown}/kvtier`, in `tiers.l3.directories`"
         return f"no page store, and it holds `{foreign}`", fix
     try:
@@ -103,8 +106,13 @@ def _content(path: Path, names: list[str]) -> tuple[str, str]:
         fix = _take(path) if error.errno == errno.EACCES else "see what `dmesg` says of the disk"
         return f"its superblock cannot be read: {error.strerror}", fix
     if found is None:
-        fix = f"name another directory, or remove what is in it: `rm -r {shown}`"
-        return "its superblock is damaged, or another program's", fix
+        strange = strange_names(names)
+        if strange:
+            clear = (
+                "name another directory; or, if it was a store, move what no store writes "
+                f"(`{strange[0]}`) elsewhere, and {clear}"
+            )
+        return "its superblock is damaged, or another program's", clear
     if found.version != FORMAT_VERSION:
         kind = "an older" if found.version < FORMAT_VERSION else "a newer"
         other = "" if found.version < FORMAT_VERSION else ", or use the kvtier that wrote it"
