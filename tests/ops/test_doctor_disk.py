@@ -109,6 +109,16 @@ def test_preallocation(home: Path, l3: ProfileFile) -> None:
     with mounted("ramfs", "mode=700", home / "ramfs") as place:
         found = failing("KVT-D310", Context(with_l3(home, place).profile))
     assert found.current == "the file system refuses it: Operation not supported"
+    assert "ext4 or XFS" in found.fix
+
+
+def test_preallocation_on_a_full_disk(home: Path) -> None:
+    """Another file system would be as full: room is what helps."""
+    with mounted("tmpfs", "size=512k,mode=700", home / "full") as place:
+        found = failing("KVT-D310", Context(with_l3(home, place).profile))
+    assert found.current == "the file system refuses it: No space left on device"
+    assert found.fix.startswith("it is full, or a quota is used up: free space (`df -h ")
+    assert "ext4 or XFS" not in found.fix
 
 
 @pytest.mark.timeout(30)
@@ -252,11 +262,11 @@ def test_scheduler_of_a_drive_is_told_once(home: Path) -> None:
     assert len(all_of("KVT-D311", context)) == 1
 
 
-def measured(read: float, write: float) -> None:
+def measured(read: float, write: float, key: str = "nvme0n1") -> None:
     path = disks_file()
     path.parent.mkdir(parents=True, exist_ok=True)
     said = {"read_bytes_per_s": read, "write_bytes_per_s": write, "when": "2026-05-01T10:00"}
-    path.write_text(json.dumps({"nvme0n1": said}))
+    path.write_text(json.dumps({key: said}))
 
 
 def test_measured_rate(home: Path) -> None:
@@ -271,6 +281,21 @@ def test_measured_rate(home: Path) -> None:
     assert found.current == "400 MB/s read and 1.50 GB/s written on 2026-05-01"
     assert "5.00 GB/s read and 2.00 GB/s written" in found.required
     assert f"kvtier bench disk {home}/pages" in found.fix
+    assert "`smartctl -a /dev/nvme0n1`" in found.fix
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [(DriveKind.MEMORY, "lies in memory"), (DriveKind.NETWORK, "file server")],
+)
+def test_what_is_no_drive_has_no_smart(home: Path, kind: DriveKind, told: str) -> None:
+    context = lying_on(home, drives=(), drive_kind=kind, device="nvme0n1")
+    assert context.prepared is not None
+    [directory] = context.prepared.host.directories.values()
+    measured(1e6, 1e6, directory.on.key)
+    found = failing("KVT-D312", context)
+    assert told in found.fix
+    assert "smartctl" not in found.fix
 
 
 def test_no_disk_no_check(home: Path) -> None:

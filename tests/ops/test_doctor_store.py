@@ -5,11 +5,13 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+import subprocess
 from pathlib import Path
 
 import pytest
 from ops.builders import write_safetensors
 from ops.doctored import all_of, context_of, failing, load, look
+from support.mounted import mounted
 from support.store_client import PAGE_BYTES, key, open_store, put_all
 from support.store_files import Slot, find_slots, swap, truncate, zero
 
@@ -238,6 +240,34 @@ def test_a_page_of_another_store(home: Path, pages: Path) -> None:
     assert "it is of another store" in failing("KVT-D323", context(home, pages)).current
 
 
+def test_a_file_of_somebody_else_among_the_pages(home: Path, pages: Path) -> None:
+    """`kvtier store verify` would leave it there, and no disk is to blame."""
+    filled(pages)
+    (pages / "thesis.tex").touch(0o600)
+    found = failing("KVT-D323", context(home, pages))
+    assert "`thesis.tex` is none of the store's files" in found.current
+    assert (
+        found.fix == f"move what is none of the store's files out of {pages}: the store lets it be"
+    )
+    assert cli.run(["store", "verify", str(pages)]) == 0
+    assert (pages / "thesis.tex").exists()
+    (pages / "thesis.tex").unlink()
+    (pages / "journal").chmod(0o644)
+    assert failing("KVT-D323", context(home, pages)).fix.startswith(f"`chmod -R go= {pages}`")
+    (pages / "journal").chmod(0o600)
+    zero(find_slots(pages, PAGE_BYTES)[key(1)])
+    assert failing("KVT-D323", context(home, pages)).fix.startswith("`kvtier store verify")
+
+
+def test_a_bad_page_in_memory_is_no_drive_s_fault(home: Path) -> None:
+    with mounted("tmpfs", "size=64m,mode=700", home / "memory") as place:
+        filled(place / "l3")
+        zero(find_slots(place / "l3", PAGE_BYTES)[key(1)])
+        fix = failing("KVT-D323", context(home, place / "l3")).fix
+    assert "it lies in memory" in fix
+    assert "smartctl" not in fix
+
+
 def test_a_store_is_not_read_where_reading_it_would_end_us(
     home: Path, pages: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,3 +290,11 @@ def test_files_that_may_not_be_opened(
     )
     found = failing("KVT-D324", context(home, pages))
     assert found.current.startswith("`journal` cannot be, by uid")
+
+
+def test_a_store_on_a_read_only_mount_is_not_told_to_change_hands(home: Path) -> None:
+    with mounted("tmpfs", "size=64m,mode=700", home / "place") as place:
+        filled(place / "l3")
+        subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
+        assert not all_of("KVT-D324", context(home, place / "l3"))
+        assert "mounted read-only" in failing("KVT-D301", context(home, place / "l3")).current

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import shlex
 import stat
@@ -142,9 +143,20 @@ def preallocation(context: Context) -> Iterator[Outcome]:
             ok=not error,
             required="files can be given their blocks before they are written (fallocate)",
             current=f"the file system refuses it: {os.strerror(error)}" if error else "works",
-            fix="name a directory on ext4 or XFS in `tiers.l3.directories`",
+            fix=_make_room(nearest)
+            if error in (errno.ENOSPC, errno.EDQUOT)
+            else "name a directory on ext4 or XFS in `tiers.l3.directories`",
             subject=f"`{path}`",
         )
+
+
+def _make_room(folder: Path) -> str:
+    shown = shlex.quote(str(folder))
+    return (
+        f"it is full, or a quota is used up: free space (`df -h {shown}`, `sudo du -xhd1 $(findmnt "
+        f"-nT {shown} -o TARGET) | sort -h`, `quota`), or name another directory in "
+        "`tiers.l3.directories`"
+    )
 
 
 def allocate(fd: int, size: int) -> int:
@@ -270,6 +282,7 @@ CHECKS = (
         passes="files in the L3 directory can be given their blocks beforehand",
         why="The store takes its blocks in large steps before it writes, so that pages lie in one "
         "piece and a full disk is noticed early. Without, files grow page by page, in pieces, "
-        "and a write may find the disk full. The fix is a file system that has fallocate.",
+        "and a write may find the disk full. The fix is a file system that has fallocate, or more "
+        "room on one that is full.",
     ),
 )

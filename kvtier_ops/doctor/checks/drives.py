@@ -35,6 +35,12 @@ _OPTIONS = {
     "compress-force": ("pages, which do not shrink, are compressed", _UNCOMPRESSED),
 }
 _WITH_VALUES = ("compress", "compress-force")  # `compress=zstd:3`
+# Where to look when what keeps the bytes is slow, or gives back others than it was given.
+_LOOK_AFTER = {
+    DriveKind.MEMORY: "it lies in memory: `dmesg` tells of errors there, `free -h` of swapping",
+    DriveKind.NETWORK: "see the file server, the network, and `dmesg`",
+    DriveKind.VIRTUAL: "see `dmesg`, and what the provider grants this disk and says of it",
+}
 _SLOW_SHARE = 0.5  # of its class
 _LAYERS_SHOWN = 4
 
@@ -47,6 +53,15 @@ def file_system(context: Context, path: Path) -> FileSystem | None:
         return MountTable(context.root).holding(nearest_folder(path).resolve())
     except OSError:
         return None
+
+
+def look_after(on: FileSystem | None) -> str:
+    """Where errors and slowness of what is below would show: SMART is of drives alone."""
+    kind = on.drive_kind if on is not None else DriveKind.UNKNOWN
+    if kind in _LOOK_AFTER:
+        return _LOOK_AFTER[kind]
+    names = [f"`smartctl -a /dev/{drive.name}`" for drive in on.drives] if on is not None else []
+    return f"{', '.join(names) or '`smartctl -a`'} and `dmesg` tell of the drive"
 
 
 def _each(context: Context) -> Iterator[tuple[Path, FileSystem]]:
@@ -186,7 +201,7 @@ def measured_rate(context: Context) -> Iterator[Outcome]:
             current=f"{format_decimal(found.read_bytes_per_s)}/s read and "
             f"{format_decimal(found.write_bytes_per_s)}/s written on {found.when or 'some day'}",
             fix=f"`kvtier bench disk {shlex.quote(str(path))}` measures it again, alone; then "
-            "see what else uses it, its firmware and its heat (`smartctl -a`)",
+            f"see what else uses it; {look_after(on)}",
             subject=f"`{path}`",
             reason=rate_reason(context.plan),
         )

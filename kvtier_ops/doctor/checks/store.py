@@ -13,6 +13,7 @@ from pathlib import Path
 
 from kvtier_ops.doctor.check import Check, Context, Needs, Outcome, Severity
 from kvtier_ops.doctor.checks.disk import directories
+from kvtier_ops.doctor.checks.drives import file_system, look_after
 from kvtier_ops.doctor.checks.environment import store_works
 from kvtier_ops.doctor.folders import is_read_only
 from kvtier_ops.doctor.namespace import known_namespace
@@ -26,6 +27,8 @@ _SAMPLE_PAGES = 32
 _SAMPLE_BYTES = 64 * UNITS["MiB"]
 _SAMPLE_S = 0.7
 _JOURNAL_BYTES_MAX = 32 * UNITS["MiB"]  # above it, listing the pages alone takes too long
+# How csrc/store/inspect.cc ends what it says of files that are no fault of a page.
+_NOT_OURS, _OPEN_TO_OTHERS = "is none of the store's files", "can be read or written by others"
 # A store takes a directory with nothing else in it; see csrc/store/superblock.cc.
 _NOBODYS = ("lock", "superblock.new", "lost+found")
 
@@ -182,17 +185,32 @@ def sample(context: Context) -> Iterator[Outcome]:
         read, total, ills = _sample(path, found, _SAMPLE_S / len(stores))
         if not total and not ills:
             continue
-        verify = f"`kvtier store verify {shlex.quote(str(path))}`"
         yield Outcome(
             ok=not ills,
             required="pages as they were written",
             current=f"{read} of {total:,} pages were read, {_count(ills)} bad: {ills[0]}"
             if ills
             else f"{read} of {total:,} pages were read, all sound",
-            fix=f"{verify} reads all and drops what is bad; `smartctl -a` and `dmesg` tell of the "
-            "disk",
+            fix=_mend(context, path, ills),
             subject=f"`{path}`",
         )
+
+
+def _mend(context: Context, path: Path, ills: list[str]) -> str:
+    """`kvtier store verify` mends pages: not modes, and it removes nothing that is not a page."""
+    shown, fixes = shlex.quote(str(path)), []
+    foreign = [ill for ill in ills if ill.endswith(_NOT_OURS)]
+    open_to_others = [ill for ill in ills if ill.endswith(_OPEN_TO_OTHERS)]
+    if foreign:
+        fixes.append(f"move what is none of the store's files out of {shown}: the store lets it be")
+    if open_to_others:
+        fixes.append(f"`chmod -R go= {shown}`, as the next engine does")
+    if len(ills) > len(foreign) + len(open_to_others):
+        fixes.append(
+            f"`kvtier store verify {shown}` reads all and drops what is bad; "
+            + look_after(file_system(context, path))
+        )
+    return "; ".join(fixes)
 
 
 def _count(ills: list[str]) -> str:
@@ -310,7 +328,8 @@ CHECKS = (
         passes="up to 32 pages of each store at rest have the checksums they were written with",
         why="A page that is bad on disk is a miss, never a wrong answer; but pages that go bad "
         "say that the disk does, or that somebody copied the files. A few are read, for less "
-        "than a second, and nothing is changed. The fix reads them all.",
+        "than a second, and nothing is changed. The fix reads them all; a file that is not the "
+        "store's is yours to move.",
     ),
     Check(
         "KVT-D324",
