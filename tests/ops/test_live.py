@@ -87,7 +87,9 @@ FAILING: list[tuple[str, dict[str, object], str, str]] = [
     ("KVT-L502", {"l3_io_errors_total": 7, f"l3_directory_io_errors_total{DIRECTORY}": 7,
                   "l3_dropped_writes_total": 2, "l3_timed_out_reads_total": 1},
      f"7 reads or writes that failed, 1 reads that took too long, 2 writes that were dropped "
-     f"(on `{L3}`)", "dmesg"),
+     f"(on `{L3}`)", "see `dmesg` and the engine's log for the disk; `df -h "),
+    ("KVT-L502", {"l3_dropped_writes_total": 2}, "2 writes that were dropped",
+     f"`df -h {L3}` and `df -i {L3}` tell whether the disk is full"),
     ("KVT-L503", {"bookkeeping_errors_total": 1}, "1", "report"),
     ("KVT-L602", {'pages_capacity{tier="l2"}': 12}, "12 pages", "tiers.l2.size"),
 ]  # fmt: skip
@@ -185,6 +187,17 @@ def test_why_and_since_when_a_disk_is_out_of_use() -> None:
     )
     assert the("KVT-L402", live).current == "out of use; reads of it: EIO, for 2.03 h"
     assert the("KVT-L401", live).current == "out of use: reads of it: EIO, for 2.03 h"
+
+
+def test_a_full_disk_is_no_error_of_it() -> None:
+    """Nothing of it is in the kernel's log or the engine's, and the disk stays in use."""
+    live = engine({"l3_dropped_writes_total": 5, "refused_pages_total": 5})
+    assert "dmesg" not in the("KVT-L502", live).fix
+    directory = the("KVT-L402", live)
+    assert (directory.ok, directory.current) == (
+        True,
+        "read and written; not all writes were taken, see KVT-L502",
+    )
 
 
 def test_a_tier_that_nobody_asked_for_is_not_missed() -> None:

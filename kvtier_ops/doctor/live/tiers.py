@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -55,6 +56,7 @@ def _why(sample: Sample) -> str:
 def directories(live: Live) -> Iterator[Outcome]:
     """One of several disks that fails takes its pages with it; the others go on."""
     now = live.span.now
+    dropped = ["not all writes were taken, see KVT-L502"] if _dropped(live) else []
     for sample in now.of("l3_directory_up"):
         path = sample.labels.get("directory", "")
         reads, writes = bool(sample.value), bool(now.get("l3_directory_writable", directory=path))
@@ -68,9 +70,9 @@ def directories(live: Live) -> Iterator[Outcome]:
         yield Outcome(
             ok=reads and writes,
             required="read and written: what lies on it is computed again meanwhile",
-            current="; ".join([state, *reasons]),
-            fix=f"see the disk (`dmesg`, `kvtier store stat {path}`); the engine tries it again by "
-            "itself",
+            current="; ".join([state, *reasons, *(dropped if reads and writes else [])]),
+            fix=f"see the disk (`dmesg`, `df -h {path}`, `kvtier store stat {path}`); the engine "
+            "tries it again by itself",
             subject=f"`{path}`",
         )
 
@@ -158,8 +160,29 @@ def disk_errors(live: Live) -> Iterator[Outcome]:
         ok=not found,
         required="none since the start",
         current=shown or "none",
-        fix="see `dmesg` and the engine's log for the disk; free space if it is full",
+        fix="; ".join(_mend_disk(live)),
     )
+
+
+def _mend_disk(live: Live) -> Iterator[str]:
+    """No metric tells why a write was dropped: a full disk is no error of it, and not logged."""
+    now = live.span.now
+    names = [s.labels.get("directory", "") for s in now.of("l3_directory_up")] or ["DIR"]
+    folders = " ".join(shlex.quote(name) for name in names)
+    if any(now.get(name) for name in ("l3_io_errors_total", "l3_timed_out_reads_total")):
+        yield "see `dmesg` and the engine's log for the disk"
+    if _dropped(live):
+        yield (
+            f"`df -h {folders}` and `df -i {folders}` tell whether the disk is full, or has less "
+            "free than `tiers.l3.reserve`, which no log does: free space there; if it has enough, "
+            "it writes slower than pages come (KVT-L304)"
+        )
+
+
+def _dropped(live: Live) -> float:
+    """Writes that L3 did not take, since the start."""
+    names = ("l3_dropped_writes_total", "refused_pages_total")
+    return max(live.span.now.get(name) or 0.0 for name in names)
 
 
 def bookkeeping(live: Live) -> Iterator[Outcome]:
