@@ -139,10 +139,24 @@ class Host:
     @property
     def usable_memory_bytes(self) -> int:
         """What kvtier may use: available memory, or what the cgroup still grants."""
+        granted = self._cgroup_grants_bytes
+        return (
+            self.memory_available_bytes
+            if granted is None
+            else min(self.memory_available_bytes, granted)
+        )
+
+    @property
+    def is_limited_by_cgroup(self) -> bool:
+        """Whether the cgroup grants less memory than the host has left."""
+        granted = self._cgroup_grants_bytes
+        return granted is not None and granted < self.memory_available_bytes
+
+    @property
+    def _cgroup_grants_bytes(self) -> int | None:
         if self.cgroup_limit_bytes is None:
-            return self.memory_available_bytes
-        granted = max(0, self.cgroup_limit_bytes - self.cgroup_used_bytes)
-        return min(self.memory_available_bytes, granted)
+            return None
+        return max(0, self.cgroup_limit_bytes - self.cgroup_used_bytes)
 
     @property
     def usable_cpus(self) -> int:

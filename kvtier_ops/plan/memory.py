@@ -112,13 +112,17 @@ def _check_base(memory: MemoryPlan, room: Room) -> None:
     needed = memory.usable_bytes - memory.left_bytes
     headroom = sum(item.bytes for item in memory.items if item.name == "headroom")
     is_reserve = needed - headroom <= memory.usable_bytes and headroom
+    parts = ", ".join(f"{item.name} {format_bytes(item.bytes)}" for item in memory.items)
     hint = "free memory, take a smaller model, or a smaller `engine.max_step_tokens`"
     if is_reserve:
         hint = "leave less to the system, or free memory"
     elif memory.place == "GPU memory":
         hint = "more ranks on more GPUs, a smaller model, or a larger `engine.gpu_memory_fraction`"
+    if room.limit:
+        missing = -(memory.left_bytes // MIB)
+        hint = f"raise the cgroup's memory limit by {missing:,} MiB or more, {hint}"
     raise PlanDoesNotFit(
-        f"needs {format_bytes(needed)} before any cache, and {memory.place} has "
+        f"{format_bytes(needed)} are needed before any cache ({parts}), and {memory.place} has "
         f"{format_bytes(memory.usable_bytes)} to use{room.limit}",
         hint,
         field="host.reserve" if is_reserve else "model.path",

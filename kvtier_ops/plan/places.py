@@ -36,7 +36,7 @@ class Room:
 def host_room(question: Question) -> Room:
     """Raises BadInput for a NUMA node that the host does not have."""
     host, asked = question.host, question.profile.host.memory_nodes
-    limit = " (the cgroup's limit)" if host.cgroup_limit_bytes is not None else ""
+    limit = " (the cgroup's limit)" if host.is_limited_by_cgroup else ""
     if not asked:
         return Room("host memory", host.usable_memory_bytes, limit, host.hugepages)
     nodes = _nodes_named(host, asked)

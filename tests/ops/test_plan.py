@@ -22,7 +22,7 @@ from kvtier_ops.plan.resolve import resolve
 from kvtier_ops.profile.schema import Profile
 from kvtier_ops.units import parse_size
 
-DISK = Path("/disk/kvtier")
+DISK, MIB = Path("/disk/kvtier"), 1 << 20
 MODEL = ModelFacts(
     path=Path("/m"),
     architecture="LlamaForCausalLM",
@@ -212,8 +212,34 @@ def test_keys_for_those_who_are_let_in() -> None:
 def test_a_cgroup_counts_for_more_than_the_host() -> None:
     host = make_host(cgroup_limit_bytes=3 * GIB, cgroup_used_bytes=GIB)
     assert plan(profile(), host).memories[0].usable_bytes == 2 * GIB
-    with pytest.raises(PlanDoesNotFit, match=r"before any cache.*cgroup"):
+    with pytest.raises(PlanDoesNotFit, match=r"before any cache.*cgroup") as caught:
         plan(profile(), make_host(cgroup_limit_bytes=GIB, cgroup_used_bytes=GIB // 2))
+    [problem] = caught.value.problems
+    assert problem.hint.startswith("raise the cgroup's memory limit by ")
+    missing = int(problem.hint.split(" by ")[1].split(" MiB")[0]) << 20  # so much, and no less
+    for change, word in ((-MIB, "before any cache"), (0, "no page")):
+        limit = GIB + missing + change
+        with pytest.raises(PlanDoesNotFit, match=word):
+            plan(profile(), make_host(cgroup_limit_bytes=limit, cgroup_used_bytes=GIB // 2))
+
+
+def test_what_is_needed_before_any_cache_is_told_apart() -> None:
+    """The sum is not the reserve alone, whichever field can mend it."""
+    made = profile(host={"reserve": "7.9GiB"})
+    with pytest.raises(PlanDoesNotFit) as caught:
+        plan(made)
+    [problem] = caught.value.problems
+    assert problem.field == "host.reserve"
+    assert "headroom 7.89 GiB), and host memory has 8.00 GiB to use" in problem.what
+    assert "(weights 256 MiB, work " in problem.what
+    assert problem.hint == "leave less to the system, or free memory"
+
+
+def test_a_cgroup_that_grants_more_than_the_host_has_is_no_limit() -> None:
+    wide = make_host(memory_available_bytes=GIB // 4, cgroup_limit_bytes=3 * GIB)
+    with pytest.raises(PlanDoesNotFit) as caught:
+        plan(profile(), wide)
+    assert "cgroup" not in caught.value.render()
 
 
 def test_pages_of_an_earlier_run_count_as_room() -> None:
