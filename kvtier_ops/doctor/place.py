@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shlex
 from pathlib import Path
 
 from kvtier_ops.doctor.check import Context
 from kvtier_ops.host.container import container_of
 from kvtier_ops.host.mounts import MountTable
+from kvtier_ops.tune.rights import kvtier_as_root
 
 _UNIT = "INVOCATION_ID"  # systemd sets it for what a unit runs
 
@@ -30,18 +30,18 @@ def may_write(root: Path, name: str) -> bool:
     return "ro" not in options
 
 
-def profile_word(context: Context) -> str:
-    """The profile as one types it, or PROFILE."""
-    return shlex.quote(str(context.path)) if context.path else "PROFILE"
-
-
 def write_fix(context: Context, value: str, *files: str, tuned: bool = False) -> str:
     """How to write `value` to files of /proc or /sys. `tuned`: `kvtier tune` does it as well."""
     names = " ".join(files)
     command = f"`echo {value} | sudo tee {names}`"
     if not may_write(context.root, files[0].lstrip("/")):
         return f"{outside(context.root)}: {command}"
-    return f"`sudo kvtier tune {profile_word(context)}`, or {command}" if tuned else command
+    return f"`{tune_command(context)}`, or {command}" if tuned else command
+
+
+def tune_command(context: Context) -> str:
+    """What root is to type: with the place of `kvtier`, where that is known."""
+    return kvtier_as_root(["tune", str(context.path) if context.path else "PROFILE"])
 
 
 def limit_fix(context: Context, *, prlimit: str, systemd: str, docker: str = "") -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from kvtier_ops.doctor.check import Context, Finding, Severity
-from kvtier_ops.doctor.place import may_write, outside, profile_word
+from kvtier_ops.doctor.place import may_write, outside, tune_command
 from kvtier_ops.plan import Warning_
 
 PLAN_GROUP = "plan"
@@ -53,7 +53,7 @@ def _fix(context: Context, warning: Warning_) -> str:
         return warning.hint
     if not may_write(context.root, "sys/kernel/mm/hugepages"):
         return f"{outside(context.root)}: {warning.hint}"
-    return warning.hint.replace("kvtier tune PROFILE", f"kvtier tune {profile_word(context)}")
+    return warning.hint.replace("sudo kvtier tune PROFILE", tune_command(context))
 
 
 WARNINGS: Mapping[str, Told] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from support.engine_process import wait_for
 
 from kvtier_ops import cli
 from kvtier_ops.doctor import Context
-from kvtier_ops.host import Drive, DriveKind
+from kvtier_ops.doctor.plan_warnings import plan_findings
+from kvtier_ops.host import Drive, DriveKind, HugepagePool
 from kvtier_ops.instances import all_instances
 from kvtier_ops.tune.find import find_changes
 from kvtier_ops.tune.journal import journal_path, read_journal
@@ -97,7 +99,7 @@ def test_the_same_l2_wants_transparent_hugepages(home: Path, word: str) -> None:
     assert mended(context) == ({} if found.ok else {"KVT-D203": "advise"})
 
 
-def test_changes_of_a_launcher_that_is_gone(home: Path) -> None:
+def test_changes_of_a_launcher_that_is_gone(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     context = planned(home)
     kernel = FakeKernel(context.root)
     kernel.put("/x", 1)
@@ -109,8 +111,20 @@ def test_changes_of_a_launcher_that_is_gone(home: Path) -> None:
     assert not found.ok
     assert "1 changes of this host, such as /y" in found.current
     assert "sudo kvtier tune --undo" in found.fix
+    monkeypatch.setattr(sys, "argv", ["/opt/venv/bin/kvtier", "doctor"])
+    assert "`sudo /opt/venv/bin/kvtier tune --undo`" in look("KVT-D217", context).fix
     journal_path().write_text("{")
     assert "cannot be read" in look("KVT-D217", context).current
+
+
+def test_root_is_told_where_kvtier_is(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its PATH seldom has a virtual environment."""
+    pools = {2 << 20: HugepagePool(10, 8)}
+    context = planned(home, "tiers.l2={size: 64MiB, hugepages: 2MiB}", hugepages=pools)
+    for program, shown in (("pytest", "kvtier"), ("kvtier", "/opt/venv/bin/kvtier")):
+        monkeypatch.setattr(sys, "argv", [f"/opt/venv/bin/{program}", "doctor"])
+        told = next(each for each in plan_findings(context) if each.id == "KVT-P011")
+        assert told.fix.startswith(f"`sudo {shown} tune {home}/small.yaml` or `echo ")
 
 
 def test_a_profile_that_is_served_is_told(home: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,7 @@ from kvtier_ops.errors import HostError
 from kvtier_ops.host.sysfs import read_text
 from kvtier_ops.instances import all_instances
 from kvtier_ops.tune.journal import read_journal
+from kvtier_ops.tune.rights import kvtier_as_root
 from kvtier_ops.tune.undo import is_stale
 from kvtier_ops.units import UNITS, format_bytes
 
@@ -165,7 +166,7 @@ def killed_launchers(context: Context) -> Iterator[Outcome]:
         return
     if changes:
         parts.append(f"{len(changes)} changes of this host, such as {changes[0].setting.path}")
-        fixes.append("`sudo kvtier tune --undo`")
+        fixes.append(f"`{kvtier_as_root(['tune', '--undo'])}`")
     yield Outcome(
         ok=not parts,
         required="nothing of a launcher that is gone",
