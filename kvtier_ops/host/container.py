@@ -3,6 +3,7 @@ what they tell the first process, and by the names of control groups."""
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -21,7 +22,7 @@ _NAMES = {"lxc": "this LXC container", "systemd-nspawn": "this nspawn container"
 def container_of(root: Path) -> str:
     """In words, such as `this docker container`; empty on a plain host."""
     for mark, words in _MARKS:
-        if (root / mark).exists():
+        if os.path.exists(root / mark):  # `Path.exists` raises EACCES
             return words
     for entry in read_text(root / "proc/1/environ").split("\0"):
         if entry.startswith("container="):

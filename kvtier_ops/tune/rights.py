@@ -27,18 +27,27 @@ def obstacle(change: Change, root: Path, again: str) -> Obstacle | None:
     if os.access(file, os.W_OK):
         return None
     by_hand = shell_line(change)
+    if os.geteuid() != 0 and not _is_read_only(file):
+        # Also in a container: root there may do what its /sys and /proc allow.
+        return Obstacle(f"only root may write {change.path}", f"`{again}`, or `{by_hand}`")
     inside = container_of(root)
     if inside:
         return Obstacle(
             f"{inside} may not write {change.path}",
             f"on the host, as root: `{by_hand}`",
         )
-    if os.geteuid() != 0:
-        return Obstacle(f"only root may write {change.path}", f"`{again}`, or `{by_hand}`")
     return Obstacle(
         f"{change.path} cannot be written, even by root: is /sys mounted read-only?",
         f"where it is not: `{by_hand}`",
     )
+
+
+def _is_read_only(file: Path) -> bool:
+    """By how its file system is mounted, whoever asks."""
+    try:
+        return bool(os.statvfs(file).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
 
 
 def shell_line(change: Change) -> str:
