@@ -292,6 +292,21 @@ def test_drift(home: Path, override: str, field: str, wanted: str, found: str) -
     assert finding.current == found
 
 
+def test_a_tier_that_was_resized_as_the_profile_says_now(home: Path) -> None:
+    """As after `kvtier reload`: what the fix asks for has been done."""
+    smaller = {'pages_capacity{tier="l2"}': 12}
+    found = the("KVT-L602", engine(smaller))
+    assert not found.ok
+    resized = replace(engine(smaller), profile=profile(home, "tiers.l2.size=17MiB"))
+    assert [each.ok for each in look("KVT-L602", resized)] == [True, True]
+    said = look("KVT-L602", resized)[1].current
+    assert said == "12 pages, as the profile says; 24 when it was started"
+    assert the("KVT-L601", resized).ok
+    for size in ("36MiB", "auto"):
+        other = replace(engine(smaller), profile=profile(home, f"tiers.l2.size={size}"))
+        assert not the("KVT-L602", other).ok
+
+
 def test_what_the_profile_leaves_open_is_no_drift(home: Path) -> None:
     automatic = [
         f"{field}=auto"

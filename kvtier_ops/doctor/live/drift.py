@@ -74,41 +74,55 @@ def _settings(live: Live, profile: Profile) -> Iterator[tuple[str, str, str]]:
 
 def _sizes(live: Live, profile: Profile) -> Iterator[tuple[str, str, str]]:
     """Sizes that the profile names, against what there is now."""
-    page_bytes = live.setting("page_bytes") or 0
+    for tier in ("l1", "l2", "l3"):
+        size, there = _named_size(profile, tier), _bytes_of(live, tier)
+        if size is not None and not _agrees(live, size, there):
+            yield f"tiers.{tier}.size", format_bytes(size), format_bytes(there)
+
+
+def _named_size(profile: Profile, tier: str) -> int | None:
+    """Of the tier in bytes; None where the profile leaves it to the plan."""
     tiers = profile.tiers
-    pages = {t: live.span.gauge("pages_capacity", tier=t) or 0.0 for t in ("l1", "l2")}
-    there = {
-        "l1": int(pages["l1"] * page_bytes),
-        "l2": int(pages["l2"] * page_bytes),
-        "l3": int(live.span.gauge("l3_capacity_bytes") or 0),
-    }
-    wanted = {
-        "l1": tiers.l1.size if not isinstance(tiers.l1.max_tokens, int) else None,
-        "l2": tiers.l2.size,
-        "l3": tiers.l3.size if tiers.l3.directories else Size(0),
-    }
-    for tier, size in wanted.items():
-        if not isinstance(size, Size):
-            continue
-        slack = max(SIZE_TOLERANCE * size.bytes, SIZE_TOLERANCE_BYTES, 2 * page_bytes)
-        if size.bytes - slack <= there[tier] <= size.bytes:
-            continue
-        if size.bytes == 0 == there[tier]:
-            continue
-        yield f"tiers.{tier}.size", format_bytes(size.bytes), format_bytes(there[tier])
+    if tier == "l3" and not tiers.l3.directories:
+        return 0
+    if tier == "l1" and isinstance(tiers.l1.max_tokens, int):
+        return None
+    size = {"l1": tiers.l1.size, "l2": tiers.l2.size, "l3": tiers.l3.size}[tier]
+    return size.bytes if isinstance(size, Size) else None
+
+
+def _bytes_of(live: Live, tier: str) -> int:
+    """That the tier has now."""
+    if tier == "l3":
+        return int(live.span.gauge("l3_capacity_bytes") or 0)
+    pages = live.span.gauge("pages_capacity", tier=tier) or 0.0
+    return int(pages * (live.setting("page_bytes") or 0))
+
+
+def _agrees(live: Live, wanted: int, there: int) -> bool:
+    """A tier is as large as it was meant to be, less what does not fill a page."""
+    page_bytes = live.setting("page_bytes") or 0
+    slack = max(SIZE_TOLERANCE * wanted, SIZE_TOLERANCE_BYTES, 2 * page_bytes)
+    return wanted - slack <= there <= wanted
 
 
 def resized(live: Live) -> Iterator[Outcome]:
     """`kvtier cache resize` holds until the engine ends; then the profile's size is back. The fix
-    writes the new size into the profile."""
+    writes the new size into the profile; one that has it already, as after `kvtier reload`, agrees.
+    """
     for tier in ("l1", "l2"):
         started, now = live.setting(f"{tier}_pages"), live.span.gauge("pages_capacity", tier=tier)
         if not started or now is None:
             continue
+        named = _named_size(live.profile, tier) if live.profile is not None else None
+        is_meant = named is not None and _agrees(live, named, _bytes_of(live, tier))
+        current = f"{counted(now)} pages"
+        if is_meant and now != started:
+            current += f", as the profile says; {counted(started)} when it was started"
         yield Outcome(
-            ok=now == started,
+            ok=now == started or is_meant,
             required=f"the {counted(started)} pages that it was started with",
-            current=f"{counted(now)} pages",
+            current=current,
             fix=f"if this is to last, write it into `tiers.{tier}.size`; if it is not meant, "
             f"`kvtier cache resize {tier} SIZE` (or memory was short at the start: see KVT-L404)",
             subject=tier,
@@ -144,7 +158,7 @@ CHECKS = (
         "size of",
         Severity.WARNING,
         resized,
-        passes="L1 and L2 have the size that they were started with",
+        passes="L1 and L2 have the size that they were started with, or that the profile says now",
     ),
     LiveCheck(
         "KVT-L603",
