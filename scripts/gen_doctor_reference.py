@@ -53,6 +53,7 @@ that down (`host.json` of its run folder). What others hold is a failure all the
 | `--list` | lists all checks |
 | `--strict` | takes warnings for failures: exit code 3 |
 | `--json` | prints JSON, as below; `--json-schema` prints its schema |
+| `--list` or `--explain NAME`, with `--json` | prints what is known of these checks as JSON |
 | `--set FIELD=VALUE` | overrides a field of the profile |
 | `--live URL` | looks at a running engine: KVT-L101 and up ([operating](operating.md)) |
 
@@ -91,6 +92,10 @@ became of it: `ok`, `warning`, `failure`, or `error` where the check itself fail
 have several findings, one for each directory or GPU, or none where it does not apply. `profile` is
 null without one. Within a version fields are added, never taken away or given another meaning, and
 ids are never used again.
+
+`--list --json` and `--explain NAME --json` print an object with a `version` and the `checks`, each
+with `id`, `group`, `what`, `severity`, `needs` (`nothing`, `profile`, `plan`, `engine` or `nodes`),
+`passes`, `why`, and `told_by` where another check tells of it.
 
 ## Checks
 

@@ -9,7 +9,7 @@ import typer
 from typer.main import get_command
 
 from kvtier_ops.cli.files import check_target
-from kvtier_ops.cli.options import Overrides
+from kvtier_ops.cli.options import Overrides, check_url
 from kvtier_ops.errors import ExitCode
 from kvtier_ops.terminal import Terminal
 from kvtier_ops.text import shortened
@@ -41,8 +41,8 @@ def bundle(
         typer.Option("--output", "-o", metavar="FILE", help="Default: a name with the time, here."),
     ] = None,
     live: Annotated[
-        str, typer.Option("--live", metavar="URL", help="Ask a running engine as well.")
-    ] = "",
+        str | None, typer.Option("--live", metavar="URL", help="Ask a running engine as well.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
 ) -> int:
     """Collect what a bug report needs into one archive, without secrets.
@@ -51,10 +51,11 @@ def bundle(
     """
     from kvtier_ops.bundle.make import make_bundle, write_bundle
 
+    check_url(live)
     terminal = Terminal()
     check_target(output or Path("kvtier-bundle.tar.gz").absolute(), force=force or not output)
     with terminal.progress() as progress:
-        made = make_bundle(profile, overrides or [], live, progress.update)
+        made = make_bundle(profile, overrides or [], live or "", progress.update)
     path = output or Path(f"{made.folder}.tar.gz")
     write_bundle(made, path, force=force)
     terminal.data(_contents(made))

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 from kvtier_ops.cli.bundle import bundle_command
-from kvtier_ops.cli.options import AsJson, NodeRank, Overrides, with_node_rank
+from kvtier_ops.cli.options import AsJson, NodeRank, Overrides, check_url, with_node_rank
 from kvtier_ops.cli.served import note_served
 from kvtier_ops.errors import BadInput, ExitCode
 from kvtier_ops.profile.load import ProfileFile, load_profile
@@ -56,12 +56,13 @@ def doctor(
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Take warnings for failures.")] = False,
     explain: Annotated[
-        str, typer.Option(metavar="ID", help="Say why a check matters and what its fix does.")
-    ] = "",
+        str | None,
+        typer.Option(metavar="ID", help="Say why a check matters and what its fix does."),
+    ] = None,
     show_list: Annotated[bool, typer.Option("--list", help="List all checks, and end.")] = False,
     live: Annotated[
-        str, typer.Option("--live", metavar="URL", help="Look at a running engine instead.")
-    ] = "",
+        str | None, typer.Option("--live", metavar="URL", help="Look at a running engine instead.")
+    ] = None,
     interval: Annotated[
         float | None,
         typer.Option(metavar="SECONDS", help="With --live, to look for; 0: since its start."),
@@ -76,15 +77,15 @@ def doctor(
     from kvtier_ops.doctor.examine import examine
     from kvtier_ops.doctor.select import select
 
-    if interval is not None and not live:
+    if interval is not None and live is None:
         raise BadInput("goes with `--live URL`", place="--interval")
+    check_url(live)
     terminal = Terminal()
-    if schema or show_list or explain:
-        terminal.data(_told(explain, terminal.out.width, schema=schema))
+    if schema or show_list or explain is not None:
+        terminal.data(_told(explain, terminal.out.width, as_json=as_json, schema=schema))
         return ExitCode.OK
     selection = select(only or [], skip or [])
-    changes = with_node_rank(overrides, node_rank)
-    file = load_profile(profile, changes) if profile else None
+    file = _profile(profile, overrides, node_rank)
     if profile and not live:
         note_served(profile, terminal)
     findings = _running(live, file, interval, selection) if live else examine(file, selection)
@@ -97,13 +98,30 @@ def doctor(
     return report.exit_code(findings, strict=strict)
 
 
-def _told(explain: str, width: int, *, schema: bool) -> str:
+def _profile(
+    path: Path | None, overrides: list[str] | None, node_rank: int | None
+) -> ProfileFile | None:
+    """Raises BadInput, also for what could only change a profile."""
+    if path is not None:
+        return load_profile(path, with_node_rank(overrides, node_rank))
+    for option, value in (("--set", overrides), ("--node-rank", node_rank)):
+        if value is not None and value != []:
+            hint = f"`kvtier doctor PROFILE {option} ...`"
+            raise BadInput("changes a profile, and none is named", hint, place=option)
+    return None
+
+
+def _told(explain: str | None, width: int, *, as_json: bool, schema: bool) -> str:
     """What is known of the checks without making them."""
     from kvtier_ops.doctor import report
 
-    if explain:
+    if schema:
+        return json.dumps(report.json_schema(), indent=2)
+    if as_json:
+        return json.dumps(report.entries_as_json(explain), indent=2)
+    if explain is not None:
         return report.render_explanation(explain, width)
-    return json.dumps(report.json_schema(), indent=2) if schema else report.render_list(width)
+    return report.render_list(width)
 
 
 def _running(

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from kvtier_ops.errors import BadInput
+
 ProfilePath = Annotated[Path, typer.Argument(metavar="PROFILE", help="The profile, a YAML file.")]
 Overrides = Annotated[
     list[str] | None,
@@ -21,6 +23,16 @@ NodeRank = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def check_url(live: str | None) -> None:
+    """Raises BadInput for `--live ""`, which a variable that is not set leaves."""
+    if live is not None and not live.strip():
+        raise BadInput(
+            "needs a URL, and this is empty",
+            "name the address that `kvtier launch` shows; is a variable not set?",
+            place="--live",
+        )
 
 
 def with_node_rank(overrides: list[str] | None, node_rank: int | None) -> list[str]:

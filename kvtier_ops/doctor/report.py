@@ -155,6 +155,13 @@ def render_list(width: int) -> str:
     return "\n".join(lines).rstrip("\n")
 
 
+def entries_as_json(name: str | None = None) -> dict[str, Any]:
+    """All that has an id, or what bears the name. `needs` in one word. Raises BadInput."""
+    entries = ENTRIES if name is None else named(name, "--explain")
+    checks = [{**asdict(entry), "needs": entry.needs.name.lower()} for entry in entries]
+    return {"version": JSON_VERSION, "checks": checks}
+
+
 def _needs(entry: Entry) -> str:
     return "" if entry.needs is Needs.NOTHING else f" (needs {needs_words(entry.needs)})"
 

@@ -123,6 +123,23 @@ def test_mistakes_are_bad_input(home: Path, capfd: Capture) -> None:
     assert run(capfd, "--explain", "KVT-D999")[0] == 2
     assert run(capfd, home / "none.yaml")[0] == 2
     assert run(capfd, "--no-such-option")[0] == 2
+    assert run(capfd, "--explain", "")[0] == 2
+
+
+@pytest.mark.parametrize("url", ["", " "])
+@pytest.mark.parametrize("command", [(), ("bundle",)])
+def test_an_address_that_is_empty_is_none(capfd: Capture, url: str, command: tuple[str]) -> None:
+    """As an unset variable leaves it: the host is not what was asked about."""
+    code, out, err = run(capfd, *command, "--live", url)
+    assert (code, out) == (2, "")
+    assert "error: --live: needs a URL" in err
+
+
+@pytest.mark.parametrize("option", [("--set", "tiers.l2.size=1GiB"), ("--node-rank", "0")])
+def test_what_changes_a_profile_wants_one(capfd: Capture, option: tuple[str, str]) -> None:
+    code, out, err = run(capfd, *option)
+    assert (code, out) == (2, "")
+    assert f"error: {option[0]}: changes a profile, and none is named" in err
 
 
 def test_explain(capfd: Capture) -> None:
@@ -144,6 +161,27 @@ def test_list(capfd: Capture) -> None:
         assert f"  {entry.id}  " in out
     assert set(GROUPS) <= set(out.splitlines())
     assert all(len(line) <= 80 for line in out.splitlines())
+
+
+def test_list_and_explain_as_json(capfd: Capture) -> None:
+    code, said = run_json(capfd, "--list")
+    assert code == 0
+    assert [each["id"] for each in said["checks"]] == [entry.id for entry in ENTRIES]
+    code, said = run_json(capfd, "--explain", "D205")
+    [check] = said["checks"]
+    assert {name: check[name] for name in ("id", "group", "severity", "needs", "told_by")} == {
+        "id": "KVT-D205",
+        "group": "memory",
+        "severity": "failure",
+        "needs": "plan",
+        "told_by": "",
+    }
+    assert check["passes"]
+    assert check["why"]
+    assert {each["needs"] for each in run_json(capfd, "--list")[1]["checks"]} == {
+        "nothing", "profile", "plan", "engine", "nodes",
+    }  # fmt: skip
+    assert run(capfd, "--explain", "KVT-D999", "--json")[0] == 2
 
 
 def test_json_is_as_its_schema_says(home: Path, capfd: Capture) -> None:
