@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from kvtier_ops.cli.options import AsJson
-from kvtier_ops.errors import BadInput, ExitCode, KvtierError, Problem
+from kvtier_ops.errors import BadInput, ExitCode, KvtierError
 from kvtier_ops.terminal import Terminal
 
 Which = Annotated[
@@ -110,28 +110,31 @@ def stop(
         ),
     ] = None,
 ) -> int:
-    """Drain and end instances. Exit code 0: stopped, 3: one did not run."""
+    """Drain and end instances, each that runs. Exit code 0: stopped, 3: one did not run."""
     from kvtier_ops.instances import all_instances, find_instance
     from kvtier_ops.instances.stop import stop as stop_one
 
     if bool(which) == every:
         raise BadInput("say which instance to stop, or `--all`", "`kvtier ps` lists what runs")
     terminal = Terminal()
-    if every:
-        found = [each for each in all_instances() if each.is_alive]
-    else:
-        found = [find_instance(each) for each in which or ()]
-    problems: list[Problem] = []
-    for instance in found:
+    found = {each.state.name: each for each in all_instances() if every and each.is_alive}
+    errors: list[KvtierError] = []
+    for each in which or ():
+        try:
+            instance = find_instance(each)
+            found[instance.state.name] = instance  # once, however often it is named
+        except KvtierError as error:
+            errors.append(error)
+    for name, instance in found.items():
         try:
             stop_one(instance, timeout_s, terminal.note)
         except KvtierError as error:
-            problems += error.problems
+            errors.append(error)
         else:
-            terminal.note(f"stopped {instance.state.name}")
-    for problem in problems:
-        terminal.note("\n".join(problem.lines()))
-    return ExitCode.REFUSED if problems else ExitCode.OK
+            terminal.note(f"stopped {name}")
+    for failure in errors:
+        terminal.show_error(failure)
+    return max((failure.exit_code for failure in errors), default=ExitCode.OK)
 
 
 def restart(which: Which) -> int:

@@ -29,6 +29,8 @@ class LauncherRefused(KvtierError):
 def order(instance: Instance, what: str, note: Callable[[str], None]) -> str:
     """Has the launcher do it, and waits; its answer. Raises KvtierError."""
     name = instance.state.name
+    if instance.has_ended_well:
+        raise NotRunning(f"`{name}` has ended meanwhile", "`kvtier launch` starts it again")
     if not instance.is_alive:
         raise NotRunning(
             f"`{name}` is dead: its launcher was killed (pid {instance.state.pid})",

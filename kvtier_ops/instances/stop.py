@@ -8,6 +8,7 @@ import select
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from kvtier_ops.instances.find import NotRunning
@@ -25,8 +26,10 @@ def stop(instance: Instance, timeout_s: float | None, note: Callable[[str], None
     """Drains, then hurries, then kills, and returns when the launcher is gone.
 
     `timeout_s`: what running requests have, if that is less than the profile's `server.drain_s`,
-    after which the engine itself ends them. Raises NotRunning if it is gone already.
+    after which the engine itself ends them. Raises NotRunning if it was killed.
     """
+    # Others may have been stopped since it was found: this one may be stopping by now.
+    instance = replace(instance, state=read_state(instance.run_dir) or instance.state)
     state = instance.state
     try:
         fd = os.pidfd_open(state.pid)
@@ -35,6 +38,9 @@ def stop(instance: Instance, timeout_s: float | None, note: Callable[[str], None
     try:
         # Looked at with the descriptor open: from here on the number is this process's.
         if fd < 0 or not instance.is_alive:
+            if instance.has_ended_well:
+                note(f"{state.name} has ended meanwhile")
+                return
             raise NotRunning(
                 f"`{state.name}` is dead: its launcher was killed (pid {state.pid})",
                 "`kvtier ps --clean` removes what it left",

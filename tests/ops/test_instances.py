@@ -10,50 +10,19 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pexpect
 import pytest
+from ops.detached import KEY, SERVER, detach, log_of, nothing_left_running, seen, state_of
 from ops.launched import DRIVER, WAIT_S, is_alive, kvtier, run_dir, start, write_profile
 from support.engine_process import wait_for
-
-from kvtier_ops.instances import State, read_state
-
-KEY = "key-of-the-admin-in-the-environment"
-SERVER = "server: {port: 0, drain_s: 5, admin_key: {env: ADMIN_KEY}}\n"
 
 
 @pytest.fixture
 def home(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Nothing that was detached outlives its test."""
     monkeypatch.setenv("ADMIN_KEY", KEY)
-    yield home
-    for folder in (home / "run").glob("kvtier/*"):
-        state = read_state(folder)
-        for pid in (state.pid, state.engine_pid) if state is not None else ():
-            if pid is not None and is_alive(pid):
-                os.kill(pid, signal.SIGKILL)
-
-
-def detach(profile: Path, *arguments: str, plan: dict[str, Any] | None = None) -> State:
-    done = kvtier("launch", str(profile), "--detach", *arguments, plan=plan)
-    assert done.returncode == 0, done.stderr
-    return state_of(profile.parent)
-
-
-def state_of(home: Path) -> State:
-    state = read_state(run_dir(home))
-    assert state is not None
-    return state
-
-
-def seen(home: Path) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads((run_dir(home) / "seen.json").read_text())
-    return result
-
-
-def log_of(home: Path) -> str:
-    return Path(state_of(home).log).read_text()
+    with nothing_left_running(home):
+        yield home
 
 
 def test_a_detached_launch_from_its_start_to_its_stop(home: Path) -> None:
