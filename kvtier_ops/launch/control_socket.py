@@ -72,11 +72,11 @@ class ControlSocket:
             return None
         return Request(connection, what)
 
-    def refuse(self, why: str) -> None:
+    def refuse(self, why: Refused) -> None:
         """Answers the order that waits, while there is no time for it."""
         request = self.accept()
         if request is not None:
-            request.fail(Refused(why, "try again when `kvtier ps` says `ready`"))
+            request.fail(why)
             request.close()
 
     def close(self) -> None:

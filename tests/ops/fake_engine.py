@@ -10,6 +10,7 @@ Started by driver.py in the place of `python -m kvtier_engine`. `FAKE_ENGINE` ho
   say        lines for stderr
   end        exit status after SIGTERM (default 0)
   fill       writes so many bytes into the memory of L2
+  touched    bytes of L2's 8 MiB that are populated when it is ready (default: all)
   orphan     outlives its launcher
   lock       takes the locks of L3, as a store does
   full       answers 409 to a tier's new size
@@ -47,6 +48,8 @@ class Handler(BaseHTTPRequestHandler):
             threading.Timer(0.3, lambda: os._exit(PLAN["die_ready"])).start()
         done = 1 if PLAN.get("hang") else min(Handler.polls, steps)
         stages = {"model": {"done": done, "total": steps}, "l2": {"done": done, "total": steps}}
+        if "touched" in PLAN:
+            stages["l2"] = {"done": PLAN["touched"], "total": 8 << 20}
         body = json.dumps({"status": "ready" if is_ready else "starting", "stages": stages})
         self._answer(200 if is_ready else 503, body)
 

@@ -73,6 +73,9 @@ def test_a_reused_pid_is_another_process(home: Path) -> None:
     dead = Instance(home, make_state(started_ticks=own_ticks() - 1))
     assert (alive.phase, dead.phase) == (Phase.READY, Phase.DEAD)
     assert "launcher was killed while it was ready" in status(dead)
+    gone = replace(dead, state=replace(dead.state, engine_pid=4711))
+    assert "engine    was pid 4711" in status(gone)
+    assert "engine    pid 4711" in status(Instance(home, make_state(engine_pid=4711)))
 
 
 def test_a_file_that_is_no_profile_of_ours_hides_no_name(

@@ -301,7 +301,12 @@ def test_a_dead_instance_is_shown_and_cleaned(home: Path) -> None:
     assert state.name not in hidden.stdout
     assert "1 dead: `--all` shows them" in hidden.stderr
     assert kvtier("ps", "--all").stdout.splitlines()[1].split()[:3] == [state.name, "dead", "-"]
-    assert kvtier("status", "small").returncode == 3
+    status = kvtier("status", "small")
+    assert status.returncode == 3
+    said = [line.split(maxsplit=1) for line in status.stdout.splitlines()]
+    assert ["served", f"model at {state.url}/v1"] in said
+    assert ["launcher", f"was pid {state.pid}, detached"] in said
+    assert ["engine", f"has outlived it: pid {state.engine_pid}"] in said
     for command in ("stop", "restart", "reload"):
         refused = kvtier(command, "small")
         assert (refused.returncode, "is dead" in refused.stderr) == (3, True)

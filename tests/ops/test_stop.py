@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ops.detached import detach, nothing_left_running
-from ops.launched import is_alive, kvtier, write_profile
+from ops.detached import detach, log_of, nothing_left_running, state_of
+from ops.launched import is_alive, kvtier, run_dir, write_profile
 from support.engine_process import wait_for
 
-from kvtier_ops.instances import find_instance
+from kvtier_ops.instances import Phase, State, find_instance, write_state
 from kvtier_ops.instances.control import order
 from kvtier_ops.instances.find import NotRunning
-from kvtier_ops.instances.stop import stop
+from kvtier_ops.instances.state import now
+from kvtier_ops.instances.stop import stop, time_left
 
 
 @pytest.fixture
@@ -60,3 +62,40 @@ def test_what_was_killed_before_its_signal_is_dead(home: Path) -> None:
     wait_for(lambda: not is_alive(state.pid), "the launcher to be gone")
     with pytest.raises(NotRunning, match="its launcher was killed"):
         stop(found, None, print)
+
+
+def test_the_time_of_a_stop_that_is_under_way_is_what_is_left_of_it() -> None:
+    state = State("a", "/a.yaml", 1, 1, state=Phase.STOPPING, drain_s=600.0)
+    assert 0 < time_left(replace(state, since=now() - 200)) <= 400
+    assert time_left(replace(state, since=now() - 601)) == 0
+    assert time_left(replace(state, since=now() + 99)) == 600  # the clock was put back
+
+
+def test_a_second_stop_sends_no_signal_when_the_drain_is_over(home: Path) -> None:
+    """The first one's second signal comes just then: ours would be the third, which kills."""
+    state = detach(write_profile(home), plan={"stubborn": True})
+    os.kill(state.pid, signal.SIGTERM)
+    wait_for(lambda: "stop 1" in log_of(home), "the engine to drain")
+    write_state(run_dir(home), replace(state_of(home), since=now() - 600))
+    said = list[str]()
+
+    def note(text: str) -> None:
+        said.append(text)
+        os.kill(state.pid, signal.SIGTERM)  # the first one's
+
+    stop(find_instance("small"), None, note)
+    assert said == [f"{state.name} is being stopped already: running requests have had their time"]
+    assert "killing" not in Path(state.log).read_text()
+
+
+def test_an_order_to_one_that_is_being_stopped_is_not_to_be_tried_again(home: Path) -> None:
+    state = detach(write_profile(home), plan={"stubborn": True})
+    os.kill(state.pid, signal.SIGTERM)
+    wait_for(lambda: state_of(home).state == "stopping", "the launcher to stop")
+    for what in ("restart", "reload"):
+        done = kvtier(what, "small")
+        assert done.returncode == 3
+        assert "error: the launcher is being stopped\n" in done.stderr
+        assert "hint: when it has ended, `kvtier launch` it again" in done.stderr
+    os.kill(state.pid, signal.SIGTERM)
+    wait_for(lambda: not is_alive(state.pid), "the launcher to be gone")
