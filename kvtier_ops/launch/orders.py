@@ -16,6 +16,7 @@ from kvtier_ops.launch.control_socket import Request
 from kvtier_ops.launch.keeper import Keeper
 from kvtier_ops.launch.record import claims_of
 from kvtier_ops.launch.served import Change, Served, change_between, read_again
+from kvtier_ops.paths import abbreviate
 from kvtier_ops.profile.diff import differences
 from kvtier_ops.units import format_bytes
 
@@ -67,6 +68,7 @@ class Orders:
     def _reload(self) -> str:
         keeper, old = self._keeper, self._keeper.served
         tuning = keeper.means.tuning
+        keeper.say(f"reading `{abbreviate(old.file.path)}`")
         new = read_again(old, self._name, self._forced, tuning)
         fields = ", ".join(f"`{each.field}`" for each in differences(old.file, new.file))
         change = change_between(old, new)
