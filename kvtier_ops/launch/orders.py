@@ -69,7 +69,7 @@ class Orders:
         keeper, old = self._keeper, self._keeper.served
         tuning = keeper.means.tuning
         keeper.say(f"reading `{abbreviate(old.file.path)}`")
-        new = read_again(old, self._name, self._forced, tuning)
+        new = read_again(old, self._name, self._forced, tuning, keeper.say)
         fields = ", ".join(f"`{each.field}`" for each in differences(old.file, new.file))
         change = change_between(old, new)
         if not change.is_none:
