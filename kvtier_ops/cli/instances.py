@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from kvtier_ops.cli.options import AsJson
-from kvtier_ops.errors import BadInput, ExitCode, KvtierError
+from kvtier_ops.errors import BadInput, ExitCode, HostError, KvtierError
 from kvtier_ops.terminal import Terminal
 
 Which = Annotated[
@@ -36,6 +36,7 @@ def ps(
     if clean:
         for each in dead:
             terminal.note(f"{each.state.name}: {clean_dead(each) or 'somebody else cleans it up'}")
+        _put_host_back(terminal)
         found = [each for each in found if each not in dead]
         dead = []
     shown = found if every else [each for each in found if each not in dead]
@@ -46,6 +47,18 @@ def ps(
     if dead and not every:
         terminal.note(f"{len(dead)} dead: `--all` shows them, `--clean` removes what they left")
     return ExitCode.OK
+
+
+def _put_host_back(terminal: Terminal) -> None:
+    """After their engines have gone, which may have used what is given back."""
+    from kvtier_ops.launch.host_tuning import put_back_after_killed
+
+    try:
+        put_back_after_killed(terminal)
+    except HostError as error:
+        [problem] = error.problems
+        what = f"what killed launchers changed on this host is not put back: {problem.what}"
+        terminal.note(f"warning: {what}\nhint: {problem.hint}")
 
 
 def status(which: Which, as_json: AsJson = False) -> int:
