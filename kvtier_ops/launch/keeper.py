@@ -243,6 +243,7 @@ class Keeper:
         notify.stopping("draining")
         if self._now is not None:
             self._now.stop()
+            self.means.log.join()  # the engine's last words come before ours
         self.say("stopped")
         return ExitCode.OK
 
