@@ -18,6 +18,16 @@ from kvtier_ops.host import FileSystem, Host
 from kvtier_ops.plan.measured import disks_file, memory_file, memory_key, read_object
 
 
+def check_disks_file() -> None:
+    """Before a minute is spent on measuring: raises HostError where nothing could be kept."""
+    _check(disks_file())
+
+
+def check_memory_file() -> None:
+    """The same for memory."""
+    _check(memory_file())
+
+
 def keep(on: FileSystem, result: DiskResult) -> Path:
     """Adds it to the file, or takes the place of an earlier one. Raises HostError."""
     entry = {
@@ -83,19 +93,31 @@ def _common(rate: CopyRate | TouchRate) -> dict[str, float]:
     }
 
 
+def _check(path: Path) -> None:
+    with _kept_at(path) as draft:
+        draft.touch()
+        draft.unlink()
+
+
 def _keep(path: Path, key: str, entry: dict[str, Any]) -> Path:
+    with _kept_at(path) as draft:
+        said = read_object(path)
+        said[key] = entry
+        draft.write_text(json.dumps(said, indent=2))
+        draft.replace(path)
+    return path
+
+
+@contextmanager
+def _kept_at(path: Path) -> Iterator[Path]:
+    """A draft for the file, which nobody else changes meanwhile. Raises HostError."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _locked(path.with_suffix(".lock")):
-            said = read_object(path)
-            said[key] = entry
-            draft = path.with_suffix(".new")
-            draft.write_text(json.dumps(said, indent=2))
-            draft.replace(path)
+            yield path.with_suffix(".new")
     except OSError as error:
         hint = "set XDG_STATE_HOME to a folder that you may write to"
         raise HostError(f"cannot keep the result in `{path}`: {error.strerror}", hint) from error
-    return path
 
 
 def as_json(result: DiskResult) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def bench_disk(
 ) -> int:
     """Measure how fast a disk reads and writes pages, and keep it for `kvtier plan`.
 
-    Exit code 3: the disk is nearly full, or refuses.
+    Exit code 3: the disk is nearly full, or refuses, or the result cannot be kept.
     """
     from kvtier_ops.bench import results
     from kvtier_ops.bench.disk import measure_disk
@@ -44,15 +44,15 @@ def bench_disk(
 
     if not 0.1 <= seconds <= SECONDS_MAX:
         raise BadInput(f"{seconds:g} seconds are not between 0.1 and 50", place="--seconds")
-    terminal = Terminal()
+    terminal, page_bytes = Terminal(), _page_bytes(page)
+    results.check_disks_file()
     with terminal.progress() as progress:
-        result = measure_disk(directory, _page_bytes(page), seconds, progress.update)
+        result = measure_disk(directory, page_bytes, seconds, progress.update)
+    # Shown first: what took its time to measure is not lost where it cannot be kept.
+    terminal.data(json.dumps(results.as_json(result), indent=2) if as_json else _table(result))
     on = probe(directories=[directory.resolve()]).directories[directory.resolve()].on
     kept = results.keep(on, result)
-    if as_json:
-        terminal.data(json.dumps(results.as_json(result), indent=2))
-    else:
-        terminal.data(_table(result))
+    if not as_json:
         terminal.note(f"kept in {kept}: `kvtier plan` goes by it")
     return ExitCode.OK
 
@@ -64,7 +64,7 @@ def bench_memory(
 ) -> int:
     """Measure how fast memory is copied by NUMA node, and keep it for `kvtier plan`.
 
-    Exit code 3: memory is short, or the system refuses.
+    Exit code 3: memory is short, or the system refuses, or the result cannot be kept.
     """
     from kvtier_ops.bench import results
     from kvtier_ops.bench.memory import measure_memory
@@ -73,13 +73,13 @@ def bench_memory(
     if not 0.1 <= seconds <= MEMORY_SECONDS_MAX:
         raise BadInput(f"{seconds:g} seconds are not between 0.1 and 20", place="--seconds")
     terminal, host = Terminal(), probe()
+    results.check_memory_file()
     with terminal.progress() as progress:
         result = measure_memory(host, seconds, progress.update)
+    said = results.memory_as_json(result)
+    terminal.data(json.dumps(said, indent=2) if as_json else _memory_table(result))
     kept = results.keep_memory(host, result)
-    if as_json:
-        terminal.data(json.dumps(results.memory_as_json(result), indent=2))
-    else:
-        terminal.data(_memory_table(result))
+    if not as_json:
         terminal.note(f"kept in {kept}: `kvtier plan` goes by it")
     return ExitCode.OK
 

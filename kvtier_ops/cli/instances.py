@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from kvtier_ops.cli.options import AsJson
-from kvtier_ops.errors import BadInput, ExitCode, KvtierError, Problem
+from kvtier_ops.errors import BadInput, ExitCode, HostError, KvtierError
 from kvtier_ops.terminal import Terminal
 
 Which = Annotated[
@@ -36,6 +36,7 @@ def ps(
     if clean:
         for each in dead:
             terminal.note(f"{each.state.name}: {clean_dead(each) or 'somebody else cleans it up'}")
+        _put_host_back(terminal)
         found = [each for each in found if each not in dead]
         dead = []
     shown = found if every else [each for each in found if each not in dead]
@@ -46,6 +47,18 @@ def ps(
     if dead and not every:
         terminal.note(f"{len(dead)} dead: `--all` shows them, `--clean` removes what they left")
     return ExitCode.OK
+
+
+def _put_host_back(terminal: Terminal) -> None:
+    """After their engines have gone, which may have used what is given back."""
+    from kvtier_ops.launch.host_tuning import put_back_after_killed
+
+    try:
+        put_back_after_killed(terminal)
+    except HostError as error:
+        [problem] = error.problems
+        what = f"what killed launchers changed on this host is not put back: {problem.what}"
+        terminal.note(f"warning: {what}\nhint: {problem.hint}")
 
 
 def status(which: Which, as_json: AsJson = False) -> int:
@@ -110,28 +123,31 @@ def stop(
         ),
     ] = None,
 ) -> int:
-    """Drain and end instances. Exit code 0: stopped, 3: one did not run."""
+    """Drain and end instances, each that runs. Exit code 0: stopped, 3: one did not run."""
     from kvtier_ops.instances import all_instances, find_instance
     from kvtier_ops.instances.stop import stop as stop_one
 
     if bool(which) == every:
         raise BadInput("say which instance to stop, or `--all`", "`kvtier ps` lists what runs")
     terminal = Terminal()
-    if every:
-        found = [each for each in all_instances() if each.is_alive]
-    else:
-        found = [find_instance(each) for each in which or ()]
-    problems: list[Problem] = []
-    for instance in found:
+    found = {each.state.name: each for each in all_instances() if every and each.is_alive}
+    errors: list[KvtierError] = []
+    for each in which or ():
+        try:
+            instance = find_instance(each)
+            found[instance.state.name] = instance  # once, however often it is named
+        except KvtierError as error:
+            errors.append(error)
+    for name, instance in found.items():
         try:
             stop_one(instance, timeout_s, terminal.note)
         except KvtierError as error:
-            problems += error.problems
+            errors.append(error)
         else:
-            terminal.note(f"stopped {instance.state.name}")
-    for problem in problems:
-        terminal.note("\n".join(problem.lines()))
-    return ExitCode.REFUSED if problems else ExitCode.OK
+            terminal.note(f"stopped {name}")
+    for failure in errors:
+        terminal.show_error(failure)
+    return max((failure.exit_code for failure in errors), default=ExitCode.OK)
 
 
 def restart(which: Which) -> int:

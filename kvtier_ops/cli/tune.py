@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kvtier_ops.tune.journal import Entry
 
 _SCRIPT_MODE = 0o755
+_STDOUT = Path("-")
 
 
 def tune(
@@ -37,7 +38,10 @@ def tune(
     ] = False,
     script: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write a shell script to review, and make no change."),
+        typer.Option(
+            metavar="FILE",
+            help="Write a shell script to review, `-`: to stdout, and make no change.",
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the script.")] = False,
     undo: Annotated[
@@ -57,10 +61,14 @@ def tune(
         return _undo(profile, terminal, dry_run)
     if profile is None:
         raise BadInput("missing argument `PROFILE`", "`kvtier tune --help` says more")
+    if script is not None and dry_run:
+        raise BadInput(
+            "`--script` makes no change in any case", "leave `--dry-run` out", place="--dry-run"
+        )
     file = load_profile(profile, overrides or [])
     if script is not None:
-        check_target(script, force=force)
-    if script is not None:
+        if script != _STDOUT:
+            check_target(script, force=force)
         return _script(prepare_at(file).plan, script, terminal)
     if dry_run:
         return _show(prepare_at(file).plan, terminal)
@@ -103,9 +111,14 @@ def _script(plan: Plan, path: Path, terminal: Terminal) -> int:
 
     changes = _changes(plan)
     command = shlex.join(["kvtier", *sys.argv[1:]])
-    write_whole(path, render_script(changes, f"Made by kvtier {version('kvtier')}: {command}"))
-    path.chmod(_SCRIPT_MODE)
+    text = render_script(changes, f"Made by kvtier {version('kvtier')}: {command}")
     count = f"{len(changes)} change{'s' * (len(changes) != 1)}"
+    if path == _STDOUT:
+        terminal.data(text.removesuffix("\n"))
+        terminal.note(f"{count}: read the script before root runs it")
+        return ExitCode.OK
+    write_whole(path, text)
+    path.chmod(_SCRIPT_MODE)
     terminal.note(f"{count} in {path}: read it, then `sudo sh {shlex.quote(str(path))}`")
     return ExitCode.OK
 
@@ -147,7 +160,15 @@ def _undo(profile: Path | None, terminal: Terminal, dry_run: bool) -> int:
     from kvtier_ops.tune.owner import operator
     from kvtier_ops.tune.undo import is_stale, put_back
 
-    owner = operator(instance_name(profile)) if profile is not None else None
+    owner = None
+    if profile is not None:
+        owner = operator(instance_name(profile))
+        owners = {entry.owner for entry in read_journal().entries}
+        if not profile.is_file() and owner not in owners:  # the file may be gone since
+            raise BadInput(
+                f"there is no profile `{profile}`, and the journal has nothing of one",
+                "`kvtier tune --undo` alone puts everything back",
+            )
 
     def is_meant(entry: Entry) -> bool:
         return is_stale(entry) or (entry.owner.is_operator and owner in (None, entry.owner))

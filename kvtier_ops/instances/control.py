@@ -1,7 +1,7 @@
 """Talks to a launcher through the socket in its run folder: a line of JSON there, lines back.
 
 `{"do": "restart"}` -> any number of `{"note": TEXT}`, then `{"done": TEXT}` or
-`{"problems": [...], "exit_code": N}`.
+`{"problems": [...], "exit_code": N}`. The first line comes at once, whatever the order takes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from kvtier_ops.errors import KvtierError, Problem, Refused
 from kvtier_ops.instances.find import NotRunning
 from kvtier_ops.instances.state import Instance
 
+FIRST_LINE_S = 10.0  # that a launcher has, which may be about another order's
+
 
 class LauncherRefused(KvtierError):
     """What the launcher answered: its problems, and the exit code that they amount to."""
@@ -29,22 +31,28 @@ class LauncherRefused(KvtierError):
 def order(instance: Instance, what: str, note: Callable[[str], None]) -> str:
     """Has the launcher do it, and waits; its answer. Raises KvtierError."""
     name = instance.state.name
+    if instance.has_ended_well:
+        raise NotRunning(f"`{name}` has ended meanwhile", "`kvtier launch` starts it again")
     if not instance.is_alive:
         raise NotRunning(
             f"`{name}` is dead: its launcher was killed (pid {instance.state.pid})",
             "`kvtier launch` starts it again and cleans up; `kvtier ps --clean` only cleans up",
         )
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(FIRST_LINE_S)
         try:
             connection.connect(str(instance.control_socket))
             connection.sendall(json.dumps({"do": what}).encode() + b"\n")
             with connection.makefile("rb") as lines:
                 for line in lines:
+                    connection.settimeout(None)  # it is at it: a drain takes as long as it takes
                     said = json.loads(line)
                     if "note" in said:
                         note(str(said["note"]))
                     else:
                         return _answer(said)
+        except TimeoutError:
+            raise _silent(instance) from None
         except (OSError, ValueError) as error:
             raise Refused(
                 f"the launcher of `{name}` cannot be asked: {error}",
@@ -53,6 +61,16 @@ def order(instance: Instance, what: str, note: Callable[[str], None]) -> str:
     raise Refused(
         f"the launcher of `{name}` ended before it had an answer",
         f"`kvtier logs {name}` says why",
+    )
+
+
+def _silent(instance: Instance) -> Refused:
+    """It drops the order when it finds that nobody waits any more."""
+    name, pid = instance.state.name, instance.state.pid
+    return Refused(
+        f"the launcher of `{name}` does not answer within {FIRST_LINE_S:g} s; nothing is changed",
+        f"it may be about another order, as `kvtier logs {name}` says; or it is halted, and "
+        f"`ps -o stat -p {pid}` says `T`: `kill -CONT {pid}` lets it go on",
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from kvtier_ops.instances.leftovers import engine_processes
 from kvtier_ops.instances.state import Instance, Phase, now
 from kvtier_ops.paths import abbreviate
 from kvtier_ops.text import printable
@@ -47,15 +48,16 @@ def status(instance: Instance) -> str:
     """Everything about one, a line each."""
     state, phase = instance.state, instance.phase
     is_dead = phase is Phase.DEAD
+    served = f"{state.model} at {state.url}/v1" if state.url else state.model
     lines = [
         ("name", state.name),
         ("state", f"{phase} for {age(now() - state.since)}" if not is_dead else _dead(instance)),
-        ("serves", f"{state.model} at {state.url}/v1" if state.url else state.model),
+        ("served" if is_dead else "serves", served),
         ("profile", abbreviate(Path(state.profile))),
         ("set", " ".join(state.overrides)),
         ("up", age(now() - state.started) if not is_dead else ""),
-        ("launcher", f"pid {state.pid}{', detached' if state.detached else ''}"),
-        ("engine", f"pid {state.engine_pid}" if state.engine_pid else ""),
+        ("launcher", f"{'was ' * is_dead}pid {state.pid}{', detached' * state.detached}"),
+        ("engine", _dead_engine(instance) if is_dead else _pid(state.engine_pid)),
         ("restarts", str(state.restarts)),
         ("last end", state.last_end),
         ("L3", ", ".join(abbreviate(Path(path)) for path in state.directories)),
@@ -68,6 +70,18 @@ def status(instance: Instance) -> str:
 def _dead(instance: Instance) -> str:
     was = f"its launcher was killed while it was {instance.state.state}"
     return f"dead: {was}; the next launch cleans up, or `kvtier ps --clean`"
+
+
+def _dead_engine(instance: Instance) -> str:
+    """One that hangs in a driver can outlive its launcher."""
+    if left := engine_processes(instance.run_dir):
+        return f"has outlived it: pid {', '.join(map(str, left))}"
+    pid = _pid(instance.state.engine_pid)
+    return pid and f"was {pid}"
+
+
+def _pid(pid: int | None) -> str:
+    return f"pid {pid}" if pid else ""
 
 
 def as_json(instance: Instance) -> dict[str, Any]:

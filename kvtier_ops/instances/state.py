@@ -80,6 +80,18 @@ class Instance:
         return process_ticks(self.state.pid) == self.state.started_ticks
 
     @property
+    def has_ended_well(self) -> bool:
+        """Whether its launcher has ended since and taken its state file with it, as one that is
+        killed cannot; another launcher may have come since."""
+        if self.is_alive:
+            return False
+        now = read_state(self.run_dir)
+        return now is None or (now.pid, now.started_ticks) != (
+            self.state.pid,
+            self.state.started_ticks,
+        )
+
+    @property
     def phase(self) -> Phase:
         return self.state.state if self.is_alive else Phase.DEAD
 

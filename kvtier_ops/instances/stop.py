@@ -8,11 +8,12 @@ import select
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from kvtier_ops.instances.find import NotRunning
 from kvtier_ops.instances.leftovers import clean_dead
-from kvtier_ops.instances.state import Instance, Phase, read_state
+from kvtier_ops.instances.state import Instance, Phase, State, now, read_state
 
 # After the drain the tiers are flushed; the launcher itself gives that 90 s.
 FLUSH_S = 95.0
@@ -25,8 +26,10 @@ def stop(instance: Instance, timeout_s: float | None, note: Callable[[str], None
     """Drains, then hurries, then kills, and returns when the launcher is gone.
 
     `timeout_s`: what running requests have, if that is less than the profile's `server.drain_s`,
-    after which the engine itself ends them. Raises NotRunning if it is gone already.
+    after which the engine itself ends them. Raises NotRunning if it was killed.
     """
+    # Others may have been stopped since it was found: this one may be stopping by now.
+    instance = replace(instance, state=read_state(instance.run_dir) or instance.state)
     state = instance.state
     try:
         fd = os.pidfd_open(state.pid)
@@ -35,12 +38,14 @@ def stop(instance: Instance, timeout_s: float | None, note: Callable[[str], None
     try:
         # Looked at with the descriptor open: from here on the number is this process's.
         if fd < 0 or not instance.is_alive:
+            if instance.has_ended_well:
+                note(f"{state.name} has ended meanwhile")
+                return
             raise NotRunning(
                 f"`{state.name}` is dead: its launcher was killed (pid {state.pid})",
                 "`kvtier ps --clean` removes what it left",
             )
-        drain_s = state.drain_s if timeout_s is None else min(timeout_s, state.drain_s)
-        _stop(fd, instance, drain_s, note)
+        _stop(fd, instance, timeout_s, note)
     finally:
         if fd >= 0:
             os.close(fd)
@@ -48,24 +53,47 @@ def stop(instance: Instance, timeout_s: float | None, note: Callable[[str], None
         note(left)
 
 
-def _stop(fd: int, instance: Instance, drain_s: float, note: Callable[[str], None]) -> None:
-    name = instance.state.name
-    if instance.state.state is Phase.STOPPING:  # another signal would hurry it
-        note(f"{name} is being stopped already: running requests have {drain_s:g} s more")
-    else:
-        note(f"stopping {name}: running requests have {drain_s:g} s")
-        if _signal_until_noticed(fd, instance.run_dir):
+def _stop(
+    fd: int, instance: Instance, timeout_s: float | None, note: Callable[[str], None]
+) -> None:
+    if instance.state.state is Phase.STOPPING:
+        if _join(fd, instance.state, timeout_s, note):
             return
-    if _has_ended(fd, drain_s):
-        return
-    note("running requests are ended now")
-    if _signal_and_wait(fd, signal.SIGTERM, FLUSH_S):
-        return
+    else:
+        drain_s = instance.state.drain_s
+        drain_s = drain_s if timeout_s is None else min(timeout_s, drain_s)
+        note(f"stopping {instance.state.name}: running requests have {drain_s:g} s")
+        if _signal_until_noticed(fd, instance.run_dir) or _has_ended(fd, drain_s):
+            return
+        if _hurry(fd, note):
+            return
     note("it does not end: killing the engine")
     if _signal_and_wait(fd, signal.SIGTERM, KILL_S):
         return
     note("it still does not end: killing the launcher")
     _signal_and_wait(fd, signal.SIGKILL, KILL_S)
+
+
+def _join(fd: int, state: State, timeout_s: float | None, note: Callable[[str], None]) -> bool:
+    """Waits for a stop that is under way: its own signals hurry it, and ours would be the third,
+    which kills the engine. Only a time that is over sooner hurries. Whether it has ended."""
+    left = time_left(state)
+    drain_s = left if timeout_s is None else min(timeout_s, left)
+    has = f"have {round(drain_s, 1):g} s more" if drain_s else "have had their time"
+    note(f"{state.name} is being stopped already: running requests {has}")
+    if drain_s == left:
+        return _has_ended(fd, drain_s + FLUSH_S)
+    return _has_ended(fd, drain_s) or _hurry(fd, note)
+
+
+def time_left(state: State) -> float:
+    """Of the drain of one that is stopping: it began when the state did."""
+    return max(0.0, state.drain_s - max(0.0, now() - state.since))
+
+
+def _hurry(fd: int, note: Callable[[str], None]) -> bool:
+    note("running requests are ended now")
+    return _signal_and_wait(fd, signal.SIGTERM, FLUSH_S)
 
 
 def _signal_until_noticed(fd: int, run_dir: Path) -> bool:

@@ -60,28 +60,37 @@ class ControlSocket:
         self.fd = self._listener.fileno()
 
     def accept(self) -> Request | None:
-        """The order that waits; None if the client has gone or says nothing sensible."""
+        """The order that waits; None if the client has gone or says nothing sensible: one that
+        has given up was told that nothing is changed."""
         try:
             connection, _ = self._listener.accept()
         except OSError:
             return None
         connection.settimeout(ASK_S)
         what = _what(connection)
-        if what is None:
+        if what is None or _has_hung_up(connection):
             connection.close()
             return None
         return Request(connection, what)
 
-    def refuse(self, why: str) -> None:
+    def refuse(self, why: Refused) -> None:
         """Answers the order that waits, while there is no time for it."""
         request = self.accept()
         if request is not None:
-            request.fail(Refused(why, "try again when `kvtier ps` says `ready`"))
+            request.fail(why)
             request.close()
 
     def close(self) -> None:
         self._listener.close()
         self._path.unlink(missing_ok=True)
+
+
+def _has_hung_up(connection: socket.socket) -> bool:
+    try:
+        is_readable = bool(select.select([connection], [], [], 0)[0])
+        return is_readable and not connection.recv(1, socket.MSG_PEEK)
+    except OSError:
+        return True
 
 
 def _what(connection: socket.socket) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import re
 import sys
 import threading
@@ -58,8 +59,9 @@ class _LogFile(RotatingFileHandler):
 
 
 class EngineLog:
-    """One file for one launch. Engines come one after the other; each one's pipe is copied in a
-    thread of its own until it ends."""
+    """One file for all launches of a profile, rotated by size alone: those that fail one after
+    another do not push out the first one's reason. Engines come one after the other; each one's
+    pipe is copied in a thread of its own until it ends."""
 
     def __init__(
         self,
@@ -81,11 +83,13 @@ class EngineLog:
             self._file = _LogFile(
                 path, maxBytes=FILE_BYTES_MAX, backupCount=FILES_KEPT, errors="replace"
             )
-            if path.stat().st_size:
-                self._file.doRollover()
+            end = _last_byte(path)
         except OSError as error:
             hint = "set XDG_STATE_HOME to a folder that you may write to"
             raise HostError(f"cannot write `{path}`: {error.strerror}", hint) from error
+        if end:  # a launcher that was killed may have left half a line
+            begins = _own_line(layout, "info", "launcher", f"a launch begins, pid {os.getpid()}")
+            self._write(begins if end == b"\n" else f"\n{begins}")
 
     def set_up(self, layout: LogFormat, level: LogLevel) -> None:
         """How lines are written from now on."""
@@ -144,6 +148,13 @@ class EngineLog:
         """What the engine itself said about why it ends: `error:` and `hint:` lines, or its
         last record of an error."""
         return explain(list(self._tail))
+
+
+def _last_byte(path: Path) -> bytes:
+    """Empty for an empty file. Raises OSError."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        return os.pread(file.fileno(), 1, size - 1) if size else b""
 
 
 def parse(line: str) -> Record | None:

@@ -21,7 +21,7 @@ from kvtier_ops.tune.limits import raise_limits
 from kvtier_ops.tune.owner import this_process
 from kvtier_ops.tune.report import render_stale
 from kvtier_ops.tune.rights import kvtier_as_root
-from kvtier_ops.tune.undo import PutBack, put_back, put_back_stale
+from kvtier_ops.tune.undo import PutBack, is_stale, put_back, put_back_stale
 
 _ROOT = Path("/")
 
@@ -29,15 +29,23 @@ _ROOT = Path("/")
 def clean_up_after_killed(terminal: Terminal) -> bool:
     """Puts back what launchers that were killed had changed, and says so. False, with a warning:
     the journal is of no use, so nothing can be tuned."""
-    prefix = "put back what a killed launcher changed: "
     try:
-        if read_journal().entries:
-            with open_journal(on_wait=partial(_say_waiting, terminal)) as journal:
-                _tell(put_back_stale(journal, _ROOT), terminal, prefix)
+        put_back_after_killed(terminal)
     except HostError as error:
         _say_useless(error, terminal)
         return False
     return True
+
+
+def put_back_after_killed(terminal: Terminal) -> None:
+    """What could not be put back stays in the journal. Raises HostError for one of no use."""
+    if not any(is_stale(entry) for entry in read_journal().entries):
+        return
+    with open_journal(on_wait=partial(_say_waiting, terminal)) as journal:
+        done = put_back_stale(journal, _ROOT)
+    _tell(done, terminal, "put back what a killed launcher changed: ")
+    if any(each.error for each in done):
+        terminal.note(f"hint: `{kvtier_as_root(['tune', '--undo'])}` tries again")
 
 
 def tell_what_killed_left(terminal: Terminal) -> bool:

@@ -27,6 +27,9 @@ from kvtier_ops.launch.supervise import Supervisor, Surroundings, describe
 from kvtier_ops.terminal import Terminal
 
 Address = tuple[str, int]
+_READY_SOON = "try again when `kvtier ps` says `ready`"
+_STARTING = Refused("the engine is starting", _READY_SOON)
+_STOPPING = Refused("the launcher is being stopped", "when it has ended, `kvtier launch` it again")
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Keeper:
         self._restarts = Restarts(served.profile.server)
         self._arena_fd = _arena(served)
         self._now: Supervisor | None = None
-        self._busy = "the engine is starting"  # why an order cannot be carried out now
+        self._busy = _STARTING  # why an order cannot be carried out now
         self.overhear: Callable[[str], None] | None = None  # who gave the order under way
         self._around = Surroundings(
             log=means.log,
@@ -85,7 +88,7 @@ class Keeper:
         """
         address = self.start()
         if address is None:
-            self._record(Phase.STOPPING)
+            self._stopping()
             self.now.stop()
             raise Interrupted("stopped before it was ready")
         on_ready(address)
@@ -110,7 +113,7 @@ class Keeper:
         """Starts an engine and waits until it is ready; None if a signal came first."""
         served, means = self.served, self.means
         server, environment = served.profile.server, served.profile.engine.environment
-        self._busy = "the engine is starting"
+        self._busy = _STARTING
         means.log.set_up(server.log_format, server.log_level)
         config = served.config(means.run_dir.path, self._arena_fd)
         try:
@@ -149,7 +152,7 @@ class Keeper:
 
         Raises Interrupted if a signal comes meanwhile, else what `start` raises.
         """
-        self._busy = "the engine is being replaced"
+        self._busy = Refused("the engine is being replaced", _READY_SOON)
         self._record(Phase.DRAINING)
         if not self.now.drain():
             raise Interrupted("the launcher is being stopped")
@@ -213,7 +216,8 @@ class Keeper:
             except (EngineFailed, Refused) as error:
                 failure = error
                 continue
-            self.say(f"serving again, after {record.state.restarts} restarts in all")
+            count = record.state.restarts
+            self.say(f"serving again, after {count} restart{'s' * (count != 1)} in all")
             return True
 
     def _given_up(self, failure: KvtierError) -> KvtierError:
@@ -222,29 +226,37 @@ class Keeper:
         if not limit:
             return failure
         [problem] = failure.problems
-        what = f"{problem.what}; it was restarted {limit} times within {window:g} s"
+        what = f"{problem.what}; it was restarted {_times(limit)} within {window:g} s"
         hint = f"mend that, or raise `server.restart_limit`; {problem.hint}"
         return EngineFailed(what, hint, explained=failure.exit_code == ExitCode.REFUSED)
 
     def _pause(self, seconds: float) -> bool:
         """False if a signal ends it early."""
-        self._busy = "the engine ended by itself, and is started again soon"
+        self._busy = Refused("the engine ended by itself, and is started again soon", _READY_SOON)
         deadline = time.monotonic() + seconds
         while not self.means.signals.count and (left := deadline - time.monotonic()) > 0:
             self._around.wait((), left)
         return not self.means.signals.count
 
     def _stop(self) -> int:
-        self._busy = "the launcher is being stopped"
-        self._record(Phase.STOPPING)
+        self._stopping()
         notify.stopping("draining")
         if self._now is not None:
             self._now.stop()
+            self.means.log.join()  # the engine's last words come before ours
         self.say("stopped")
         return ExitCode.OK
 
+    def _stopping(self) -> None:
+        self._busy = _STOPPING
+        self._record(Phase.STOPPING)
+
     def _record(self, phase: Phase) -> None:
         self.means.record.update(state=phase)
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _arena(served: Served) -> int | None:

@@ -15,9 +15,17 @@ from kvtier_ops.errors import REPORT_URL, BadInput, EngineFailed, Interrupted, K
 from kvtier_ops.launch.control_socket import Request
 from kvtier_ops.launch.keeper import Keeper
 from kvtier_ops.launch.record import claims_of
-from kvtier_ops.launch.served import Change, Served, change_between, read_again
+from kvtier_ops.launch.served import Served, change_between, read_again
+from kvtier_ops.launch.sizes import changed_sizes, pages_by_tier
+from kvtier_ops.paths import abbreviate
 from kvtier_ops.profile.diff import differences
 from kvtier_ops.units import format_bytes
+
+LOOK_S = 10.0  # that the engine has to say what it has
+
+
+class _NotResized(Refused):
+    """The running engine keeps its size of a tier."""
 
 
 class Orders:
@@ -67,24 +75,42 @@ class Orders:
     def _reload(self) -> str:
         keeper, old = self._keeper, self._keeper.served
         tuning = keeper.means.tuning
-        new = read_again(old, self._name, self._forced, tuning)
+        keeper.say(f"reading `{abbreviate(old.file.path)}`")
+        new = read_again(old, self._name, self._forced, tuning, keeper.say)
         fields = ", ".join(f"`{each.field}`" for each in differences(old.file, new.file))
         change = change_between(old, new)
-        if not change.is_none:
-            tuning.tune(new.plan, keeper.say)
         if change.is_none:
-            keeper.adopt_limits(new)
-            self._claim(new)
-            if not fields:
-                return f"nothing has changed: {self._name} serves the profile as it is"
-            return f"changed without the engine: {fields}"
-        if change.sizes is not None and self._is_resized(change, new):
-            keeper.adopt_limits(new)
-            self._claim(new)
-            return f"changed while it serves: {fields or ', '.join(change.fields)}"
+            return self._adopt(new, [f"changed without the engine: {fields}"] if fields else [])
+        tuning.tune(new.plan, keeper.say)
+        if change.sizes is not None and self._is_resized(change.sizes, new):
+            return self._adopt(
+                new, [f"changed while it serves: {fields or ', '.join(change.fields)}"]
+            )
         keeper.say(f"the engine must be started again for {fields or ', '.join(change.fields)}")
         self._replace(old, new)
         return f"changed, with another engine: {fields or ', '.join(change.fields)}"
+
+    def _adopt(self, new: Served, done: list[str]) -> str:
+        """Takes over what the running engine serves already, and has it set back sizes that
+        `kvtier cache` has changed since its start. Raises Refused if it does not."""
+        self._keeper.adopt_limits(new)
+        self._claim(new)
+        back: list[str] = []
+        refused: _NotResized | None = None
+        if key := self._key(new):
+            pages = self._pages_now(key)
+            try:
+                for tier, size_bytes in changed_sizes(new.plan, pages).items():
+                    self._resize(tier, size_bytes, key, is_there=pages[tier] > 0)
+                    back.append(tier)
+            except _NotResized as error:
+                refused = error
+        if back:
+            done = [*done, f"as the profile says again: the size of {', '.join(back)}"]
+        if refused is not None:
+            hint = f"`kvtier restart {self._name}` starts it with the profile's sizes"
+            raise Refused("; ".join([*done, str(refused)]), hint)
+        return "; ".join(done) or f"nothing has changed: {self._name} serves the profile as it is"
 
     def _replace(self, old: Served, new: Served) -> None:
         """Goes back to the old profile if the engine does not start with the new one."""
@@ -107,29 +133,57 @@ class Orders:
         claims["port"] = self._keeper.means.record.state.port
         self._keeper.means.record.update(**claims)
 
-    def _is_resized(self, change: Change, new: Served) -> bool:
+    def _is_resized(self, sizes: dict[str, int], new: Served) -> bool:
         """Tells the running engine; False if it cannot be told, or says no."""
-        keeper = self._keeper
-        source = new.profile.server.admin_key.source
-        try:
-            key = source.read() if source is not None else ""
-        except ValueError as error:
-            keeper.say(f"the engine cannot be told: `server.admin_key`: {error}")
-            return False
+        key = self._key(new)
         if not key:
-            keeper.say("without `server.admin_key` a running engine cannot be told another size")
+            self._keeper.say(
+                "without `server.admin_key` a running engine cannot be told another size"
+            )
             return False
-        for tier, size_bytes in sorted((change.sizes or {}).items()):
-            keeper.say(f"resizing {tier} to {format_bytes(size_bytes)}")
-            body = {"tier": tier, "size_bytes": size_bytes}
-            try:
-                self._while_serving(partial(ask, self._url, "/resize", body, key=key))
-            except Interrupted:
-                raise
-            except KvtierError as error:
-                keeper.say(f"the engine does not resize {tier} as it runs: {error}")
-                return False
+        try:
+            for tier, size_bytes in sorted(sizes.items()):
+                self._resize(tier, size_bytes, key)
+        except _NotResized as error:
+            self._keeper.say(str(error))
+            return False
         return True
+
+    def _key(self, served: Served) -> str:
+        """Of /admin; empty where there is none."""
+        source = served.profile.server.admin_key.source
+        try:
+            return source.read() if source is not None else ""
+        except ValueError as error:
+            self._keeper.say(f"the engine cannot be told: `server.admin_key`: {error}")
+            return ""
+
+    def _pages_now(self, key: str) -> dict[str, int]:
+        """What each tier has; empty, with a warning, if the engine does not say."""
+        found: dict[str, int] = {}
+
+        def look() -> None:
+            found.update(pages_by_tier(ask(self._url, "", key=key, timeout_s=LOOK_S)))
+
+        try:
+            self._while_serving(look)
+        except Interrupted:
+            raise
+        except KvtierError as error:
+            self._keeper.say(f"warning: the sizes of the tiers are not known: {error}")
+        return found
+
+    def _resize(self, tier: str, size_bytes: int, key: str, *, is_there: bool = True) -> None:
+        """One that is detached is attached. Raises _NotResized."""
+        self._keeper.say(f"resizing {tier} to {format_bytes(size_bytes)}")
+        path, body = "/resize" if is_there else "/attach", {"tier": tier, "size_bytes": size_bytes}
+        try:
+            self._while_serving(partial(ask, self._url, path, body, key=key))
+        except Interrupted:
+            raise
+        except KvtierError as error:
+            what = f"the engine does not resize {tier} as it runs: {error}"
+            raise _NotResized(what) from error
 
     def _while_serving(self, call: Callable[[], Any]) -> None:
         """`call` in a thread: it may wait for requests to end, and a signal does not wait for it.

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from kvtier_engine.config import EngineConfig
+from kvtier_ops.doctor import Finding
+from kvtier_ops.doctor.plan_warnings import PLAN_GROUP
 from kvtier_ops.errors import KvtierError, Refused
 from kvtier_ops.host import probe
 from kvtier_ops.host.before import host_before
 from kvtier_ops.instance import state_dir_of
 from kvtier_ops.launch.host_tuning import Tuning
-from kvtier_ops.launch.preflight import preflight
+from kvtier_ops.launch.preflight import Preflight, preflight
 from kvtier_ops.launch.record import refuse_collisions
 from kvtier_ops.plan import Plan
 from kvtier_ops.prepare import Instead, Prepared, prepare
+from kvtier_ops.profile.diff import differences
 from kvtier_ops.profile.load import ProfileFile, load_profile
 from kvtier_ops.profile.schema import Profile
 
@@ -46,11 +49,17 @@ class Served:
         return config.model_copy(update={"server": server})
 
 
-def read_again(served: Served, name: str, forced: tuple[str, ...], tuning: Tuning) -> Served:
+def read_again(
+    served: Served,
+    name: str,
+    forced: tuple[str, ...],
+    tuning: Tuning,
+    say: Callable[[str], None],
+) -> Served:
     """The profile as it is now, planned and checked; nothing is changed. Raises KvtierError.
 
     It is planned for the memory that there was when the launch began: what is missing since is
-    with the running engine, which gives it back.
+    with the running engine, which gives it back. `say`: for what the changes are warned of.
     """
     file = load_profile(served.file.path, served.overrides)
     try:
@@ -58,12 +67,34 @@ def read_again(served: Served, name: str, forced: tuple[str, ...], tuning: Tunin
         now = probe(directories=file.profile.tiers.l3.directories)
         prepared = prepare(file, Instead(host=host_before(served.prepared.host, now)))
         refuse_collisions(prepared.plan, name)
-        preflight(file, prepared, forced, tuning.mends(prepared.plan)).refuse()
+        found = preflight(file, prepared, forced, tuning.mends(prepared.plan))
+        found.refuse()
+        if differences(served.file, file):
+            mended = tuning.mends(served.plan)
+            before = preflight(served.file, served.prepared, forced, mended)
+            for note in _since(found, before).notes(file.path):
+                say(note)
     except KvtierError as error:
         error.locate(file.place_of)
         raise
     same_port = file.profile.server.port == served.profile.server.port
     return Served(file, prepared, served.overrides, served.port if same_port else 0)
+
+
+def _since(found: Preflight, before: Preflight) -> Preflight:
+    """What the profile as it was is not warned of on the host as it is now."""
+    known = {_key(each) for each in (*before.warnings, *before.forced)}
+    return replace(
+        found,
+        forced=tuple(each for each in found.forced if _key(each) not in known),
+        warnings=tuple(each for each in found.warnings if _key(each) not in known),
+    )
+
+
+def _key(finding: Finding) -> tuple[str, ...]:
+    """The plan's warnings differ in their words alone; what a check measured is never the same."""
+    words = finding.current if finding.group == PLAN_GROUP else ""
+    return finding.id, finding.what, words
 
 
 def _refuse_other_nodes(served: Served, file: ProfileFile) -> None:

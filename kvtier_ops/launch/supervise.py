@@ -15,6 +15,7 @@ from kvtier_ops.launch.engine_process import EngineProcess, Readiness, ask_ready
 from kvtier_ops.launch.run_dir import RunDir
 from kvtier_ops.launch.signals import StopSignals
 from kvtier_ops.terminal import Terminal
+from kvtier_ops.units import format_bytes
 
 POLL_S = 0.1
 LOG_LINES_SHOWN = 15
@@ -82,6 +83,7 @@ class Supervisor:
                 found = ask_ready(*address) if address else None
                 if address and found and found.is_ready:
                     self._show(progress.update, last, found)
+                    self._say_untouched(*found.stages.get("l2", (0, 0)))
                     self.is_ready = True
                     return address
                 if found and found.stages != last:
@@ -103,10 +105,19 @@ class Supervisor:
         last: dict[str, tuple[int, int]],
         found: Readiness,
     ) -> None:
-        """A stage that was under way when a ready engine answered is complete."""
+        """A stage that was under way when a ready engine answered is complete, all but L2's memory:
+        no engine waits for that."""
         for name in {**last, **found.stages}:
             done, total = found.stages.get(name, last.get(name, (1, 1)))
-            update(STAGES.get(name, name), total if found.is_ready else done, total)
+            is_complete = found.is_ready and name != "l2"
+            update(STAGES.get(name, name), total if is_complete else done, total)
+
+    def _say_untouched(self, done: int, total: int) -> None:
+        if done < total:
+            self.around.say(
+                f"{format_bytes(done)} of L2's {format_bytes(total)} are touched by now, the rest "
+                "while it serves"
+            )
 
     def drain(self) -> bool:
         """Lets running requests end, and the engine with them; False if a signal came."""

@@ -3,6 +3,7 @@ as its argument puts back what it says that it found."""
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 from collections.abc import Sequence
 
@@ -42,22 +43,27 @@ put() { # FILE OLD NEW: unless it is neither, which somebody else has set
 """
 
 
-def render_script(changes: Sequence[Change], made_by: str) -> str:
-    """For a POSIX shell. `made_by`: the command line and the version, for its first lines."""
+def render_script(changes: Sequence[Change], made_by: str, marks: str = "/run") -> str:
+    """For a POSIX shell. `made_by`: the command line and the version, for its first lines.
+    `marks`: a folder that a reboot empties, as it gives hugepages back."""
+    counts = [change for change in changes if change.setting.kind is Kind.COUNT]
+    others = [change for change in changes if change.setting.kind is not Kind.COUNT]
     return "\n".join(
         [
             "#!/bin/sh",
             f"# {printable(made_by)}",
-            "# As root: `sh FILE` makes the changes, `sh FILE undo` puts them back.",
+            "# As root: `sh FILE` makes the changes, `sh FILE undo` puts them back. What is done",
+            "# already is not done a second time.",
             "set -eu",
             "",
             _FUNCTIONS,
+            *([f"mark={_mark(counts, marks)} # while the hugepages are there", ""] * bool(counts)),
             "apply() {",
-            *_body(changes, undo=False),
+            *(_apply_counts(counts) + _lines(others) or ["  :"]),
             "}",
             "",
             "undo() {",
-            *_body(changes[::-1], undo=True),
+            *(_lines(others[::-1], undo=True) + _undo_counts(counts[::-1]) or ["  :"]),
             "}",
             "",
             'case "${1:-apply}" in',
@@ -70,7 +76,40 @@ def render_script(changes: Sequence[Change], made_by: str) -> str:
     )
 
 
-def _body(changes: Sequence[Change], *, undo: bool) -> list[str]:
+def _mark(counts: Sequence[Change], folder: str) -> str:
+    """Another file for other changes. How many pages there are does not tell who has added them."""
+    text = "\n".join(f"{each.path} {each.old} {each.new}" for each in counts)
+    name = hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+    return shlex.quote(f"{folder}/kvtier-tune-script-{name}")
+
+
+def _apply_counts(counts: Sequence[Change]) -> list[str]:
+    if not counts:
+        return []
+    return [
+        '  if [ -e "$mark" ]; then',
+        '    echo "the hugepages are added already (or remove $mark)"',
+        "  else",
+        *(f"  {line}" for line in _lines(counts)),
+        '    : >"$mark"',
+        "  fi",
+    ]
+
+
+def _undo_counts(counts: Sequence[Change]) -> list[str]:
+    if not counts:
+        return []
+    return [
+        '  if [ -e "$mark" ]; then',
+        *(f"  {line}" for line in _lines(counts, undo=True)),
+        '    rm "$mark"',
+        "  else",
+        '    echo "no hugepages are added (there is no $mark)"',
+        "  fi",
+    ]
+
+
+def _lines(changes: Sequence[Change], *, undo: bool = False) -> list[str]:
     lines = []
     for change in changes:
         if not undo:
@@ -78,7 +117,7 @@ def _body(changes: Sequence[Change], *, undo: bool) -> list[str]:
                 f"  # {change.mends}: {printable(change.why)} ({change.old} -> {change.new})"
             )
         lines.append(f"  {_call(change, undo)}")
-    return lines or ["  :"]
+    return lines
 
 
 def _call(change: Change, undo: bool) -> str:

@@ -10,9 +10,11 @@ Started by driver.py in the place of `python -m kvtier_engine`. `FAKE_ENGINE` ho
   say        lines for stderr
   end        exit status after SIGTERM (default 0)
   fill       writes so many bytes into the memory of L2
+  touched    bytes of L2's 8 MiB that are populated when it is ready (default: all)
   orphan     outlives its launcher
   lock       takes the locks of L3, as a store does
-  full       answers 409 to a tier's new size
+  full       answers 409 to a tier's new size; `refuses`: to one path below /admin/cache
+  silent     does not say what its tiers have
   lives      list of such plans, of the first engine of a launch, the second, ...; the last one
              is that of all that follow
 """
@@ -29,17 +31,26 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from kvtier_engine.process import die_with_parent
 
+PAGE_BYTES, TABLE_BYTES = 16 << 10, 2 << 20  # of the model that write_profile makes
 PLAN: dict[str, Any] = json.loads(os.environ.get("FAKE_ENGINE", "{}"))
 
 
 class Handler(BaseHTTPRequestHandler):
     polls = 0
+    sizes: ClassVar[dict[str, int]] = {}  # pages of each tier
 
     def do_GET(self) -> None:
+        if self.path == "/admin/cache":
+            if PLAN.get("silent"):
+                self._answer(503, "{}")
+                return
+            tiers = {tier: {"capacity_pages": pages} for tier, pages in Handler.sizes.items()}
+            self._answer(200, json.dumps({"tiers": tiers}))
+            return
         Handler.polls += 1
         steps = PLAN.get("steps", 1)
         is_ready = Handler.polls > steps and not PLAN.get("hang")
@@ -47,6 +58,8 @@ class Handler(BaseHTTPRequestHandler):
             threading.Timer(0.3, lambda: os._exit(PLAN["die_ready"])).start()
         done = 1 if PLAN.get("hang") else min(Handler.polls, steps)
         stages = {"model": {"done": done, "total": steps}, "l2": {"done": done, "total": steps}}
+        if "touched" in PLAN:
+            stages["l2"] = {"done": PLAN["touched"], "total": 8 << 20}
         body = json.dumps({"status": "ready" if is_ready else "starting", "stages": stages})
         self._answer(200 if is_ready else 503, body)
 
@@ -54,11 +67,17 @@ class Handler(BaseHTTPRequestHandler):
         said = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.headers["Authorization"] != f"Bearer {os.environ.get('ADMIN_KEY')}":
             self._answer(401, "{}")
-        elif PLAN.get("full"):
+        elif PLAN.get("full") or self.path.endswith(PLAN.get("refuses", " ")):
             self._answer(409, '{"error": {"message": "there is no room"}}')
         else:
             print(f"2026-01-01T00:00:00.000 INFO fake: {self.path} {said}", file=sys.stderr)
-            self._answer(200, "{}")
+            self._resize(said["tier"], said.get("size_bytes", 0))
+
+    def _resize(self, tier: str, size_bytes: int) -> None:
+        """The arena's table takes a block of its own."""
+        held = size_bytes - (TABLE_BYTES if tier == "l2" else 0)
+        pages = Handler.sizes[tier] = max(0, held) // PAGE_BYTES
+        self._answer(200, json.dumps({"tier": tier, "pages": pages, "bytes": size_bytes}))
 
     def _answer(self, status: int, body: str) -> None:
         self.send_response(status)
@@ -94,6 +113,7 @@ def main() -> None:
         os.ftruncate(fd, PLAN["fill"])
         memory = mmap.mmap(fd, PLAN["fill"])
         memory.write(bytes(PLAN["fill"]))
+    Handler.sizes = {tier: config["cache"][tier]["pages"] for tier in ("l1", "l2")}
     seen = {
         "arena": os.readlink(f"/proc/self/fd/{fd}"),
         "arena_id": os.fstat(fd).st_ino,

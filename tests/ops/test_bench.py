@@ -127,6 +127,28 @@ def test_the_command(home: Path, capfd: Capture) -> None:
     assert list((home / "pages").iterdir()) == []
 
 
+def test_what_cannot_be_kept_is_known_before_it_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Capture
+) -> None:
+    """And where that comes later, such as a disk that fills up, the figures are shown all the
+    same."""
+    monkeypatch.setenv("XDG_STATE_HOME", "/proc/nothing")
+    disk = ["bench", "disk", str(tmp_path), "--page", "64KiB", "--seconds", "0.3"]
+    memory = ["bench", "memory", "--seconds", "0.2"]
+    for arguments in (disk, memory):
+        assert cli.run(arguments) == 3
+        out, err = capfd.readouterr()
+        assert (out, err.count("%")) == ("", 0)
+        assert "error: cannot keep the result in `/proc/nothing/kvtier/" in err
+    monkeypatch.setattr(results, "check_disks_file", lambda: None)
+    monkeypatch.setattr(results, "check_memory_file", lambda: None)
+    for arguments, shown in ((disk, "reads "), (memory, "node 0"), ([*disk, "--json"], "reads")):
+        assert cli.run(arguments) == 3
+        out, err = capfd.readouterr()
+        assert shown in out
+        assert "error: cannot keep the result" in err
+
+
 def test_a_nearly_full_disk_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full = SimpleNamespace(f_blocks=10**6, f_frsize=4096, f_bavail=10**5)  # a tenth is free
     monkeypatch.setattr(os, "statvfs", lambda path: full)

@@ -102,7 +102,7 @@ def test_a_running_launcher_keeps_its_nodes(
     served = Served(file, prepare(file, Instead(host=host)))
     path.write_text(f"{text}host: {{{name}: {new}}}\n")
     with pytest.raises(Refused, match="cannot change its NUMA nodes") as raised:
-        read_again(served, "small", (), Tuning(file, Terminal(), enabled=False))
+        read_again(served, "small", (), Tuning(file, Terminal(), enabled=False), print)
     assert raised.value.problems[0].field == f"host.{name}"
 
 

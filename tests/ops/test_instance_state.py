@@ -20,6 +20,7 @@ from kvtier_ops.instances.find import NotRunning, name_of
 from kvtier_ops.instances.logs import follow, last_lines
 from kvtier_ops.instances.report import age, status, table
 from kvtier_ops.instances.state import own_ticks
+from kvtier_ops.launch import engine_log
 from kvtier_ops.launch.control_socket import ControlSocket
 from kvtier_ops.launch.engine_log import EngineLog, parse
 from kvtier_ops.launch.orders import Orders
@@ -73,6 +74,9 @@ def test_a_reused_pid_is_another_process(home: Path) -> None:
     dead = Instance(home, make_state(started_ticks=own_ticks() - 1))
     assert (alive.phase, dead.phase) == (Phase.READY, Phase.DEAD)
     assert "launcher was killed while it was ready" in status(dead)
+    gone = replace(dead, state=replace(dead.state, engine_pid=4711))
+    assert "engine    was pid 4711" in status(gone)
+    assert "engine    pid 4711" in status(Instance(home, make_state(engine_pid=4711)))
 
 
 def test_a_file_that_is_no_profile_of_ours_hides_no_name(
@@ -235,6 +239,40 @@ def test_a_fault_while_the_engine_is_told_is_no_success() -> None:
             Orders(cast("Any", keeper), ())._while_serving(fail)
     os.close(read_fd)
     os.close(write_fd)
+
+
+def test_launches_one_after_another_keep_the_first_ones_log(home: Path) -> None:
+    """A service that fails and is started again does not push out why it failed at first."""
+    path = home / "log/engine.log"
+    for number in range(9):
+        log = EngineLog(path, print, level="error")
+        log.event("error", f"failure {number}")
+        log.close()
+    with path.open("a") as file:
+        file.write("half a li")
+    EngineLog(path, print).close()
+    lines = path.read_text().splitlines()
+    assert [line.partition(" ")[2] for line in lines[:2]] == [
+        "ERROR launcher: failure 0",
+        f"INFO launcher: a launch begins, pid {os.getpid()}",
+    ]
+    assert lines[-2] == "half a li"
+    assert len(lines) == 9 + 8 + 2
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_log_that_is_full_is_rotated(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_log, "FILE_BYTES_MAX", 200)
+    path = home / "engine.log"
+    for number in range(20):
+        log = EngineLog(path, print)
+        log.event("info", f"line {number}")
+        log.close()
+    assert sorted(each.name for each in home.glob("engine.log*")) == [
+        "engine.log",
+        *(f"engine.log.{number}" for number in range(1, 6)),
+    ]
+    assert path.stat().st_size <= 200
 
 
 def test_a_full_disk_loses_lines_of_the_log_and_says_so(

@@ -10,50 +10,19 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pexpect
 import pytest
+from ops.detached import KEY, SERVER, detach, log_of, nothing_left_running, seen, state_of
 from ops.launched import DRIVER, WAIT_S, is_alive, kvtier, run_dir, start, write_profile
 from support.engine_process import wait_for
-
-from kvtier_ops.instances import State, read_state
-
-KEY = "key-of-the-admin-in-the-environment"
-SERVER = "server: {port: 0, drain_s: 5, admin_key: {env: ADMIN_KEY}}\n"
 
 
 @pytest.fixture
 def home(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Nothing that was detached outlives its test."""
     monkeypatch.setenv("ADMIN_KEY", KEY)
-    yield home
-    for folder in (home / "run").glob("kvtier/*"):
-        state = read_state(folder)
-        for pid in (state.pid, state.engine_pid) if state is not None else ():
-            if pid is not None and is_alive(pid):
-                os.kill(pid, signal.SIGKILL)
-
-
-def detach(profile: Path, *arguments: str, plan: dict[str, Any] | None = None) -> State:
-    done = kvtier("launch", str(profile), "--detach", *arguments, plan=plan)
-    assert done.returncode == 0, done.stderr
-    return state_of(profile.parent)
-
-
-def state_of(home: Path) -> State:
-    state = read_state(run_dir(home))
-    assert state is not None
-    return state
-
-
-def seen(home: Path) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads((run_dir(home) / "seen.json").read_text())
-    return result
-
-
-def log_of(home: Path) -> str:
-    return Path(state_of(home).log).read_text()
+    with nothing_left_running(home):
+        yield home
 
 
 def test_a_detached_launch_from_its_start_to_its_stop(home: Path) -> None:
@@ -332,7 +301,12 @@ def test_a_dead_instance_is_shown_and_cleaned(home: Path) -> None:
     assert state.name not in hidden.stdout
     assert "1 dead: `--all` shows them" in hidden.stderr
     assert kvtier("ps", "--all").stdout.splitlines()[1].split()[:3] == [state.name, "dead", "-"]
-    assert kvtier("status", "small").returncode == 3
+    status = kvtier("status", "small")
+    assert status.returncode == 3
+    said = [line.split(maxsplit=1) for line in status.stdout.splitlines()]
+    assert ["served", f"model at {state.url}/v1"] in said
+    assert ["launcher", f"was pid {state.pid}, detached"] in said
+    assert ["engine", f"has outlived it: pid {state.engine_pid}"] in said
     for command in ("stop", "restart", "reload"):
         refused = kvtier(command, "small")
         assert (refused.returncode, "is dead" in refused.stderr) == (3, True)

@@ -47,6 +47,19 @@ def test_progress_is_plain_lines_when_piped(home: Path) -> None:
     assert "\x1b" not in err
 
 
+def test_memory_that_is_still_being_touched_is_not_said_to_be_ready(home: Path) -> None:
+    """No engine waits for it, and the bar would say that there is no more to come."""
+    launched = start(home, write_profile(home), {"touched": 2 << 20})
+    launched.wait_ready()
+    launched.signal(signal.SIGTERM)
+    assert launched.end() == 0
+    err = launched.err.read_text()
+    assert "L2 memory: 25%" in err
+    assert "L2 memory: 100%" not in err
+    assert "2.00 MiB of L2's 8.00 MiB are touched by now, the rest while it serves" in err
+    assert "load model: 100%" in err
+
+
 def test_second_signal_hurries_and_third_kills(home: Path) -> None:
     launched = start(home, write_profile(home), {"deaf": True})
     launched.wait_ready()

@@ -121,6 +121,18 @@ def test_killed_the_next_launch_puts_back_and_says_so(
     assert reserved() == before
 
 
+def test_clean_gives_the_pages_of_a_killed_launch_back(
+    home: Path, profile: Path, before: int
+) -> None:
+    launched = started(home, profile)
+    launched.signal(signal.SIGKILL)
+    launched.end()
+    assert reserved() == before + PAGES
+    err = kvtier("ps", "--clean").stderr
+    assert f"put back what a killed launcher changed: {REAL}: {before + PAGES} -> {before}" in err
+    assert reserved() == before
+
+
 def test_undo_puts_back_after_a_kill_and_leaves_running_ones_alone(
     home: Path, profile: Path, before: int
 ) -> None:

@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import pytest
 from ops.launched import Launched, is_alive, run_dir, start, write_profile
 from support.engine_process import wait_for
 
@@ -56,7 +57,7 @@ def test_a_killed_engine_is_started_again_at_its_address_with_its_memory(home: P
     launched.signal(signal.SIGTERM)
     assert launched.end() == 0
     assert "WARNING launcher: the engine ended while serving" in launched.log
-    assert "INFO launcher: serving again" in launched.log
+    assert "INFO launcher: serving again, after 1 restart in all\n" in launched.log
     assert "INFO launcher: stopped" in launched.log
 
 
@@ -74,15 +75,15 @@ def test_a_restart_that_fails_is_tried_again(home: Path) -> None:
     assert launched.end() == 0
 
 
-def test_the_limit_ends_the_launch(home: Path) -> None:
-    launched = start(
-        home, write_profile(home), {"die_ready": 7}, *QUICK, "--set", "server.restart_limit=2"
-    )
+@pytest.mark.parametrize(("limit", "times"), [(1, "once"), (2, "2 times")])
+def test_the_limit_ends_the_launch(home: Path, limit: int, times: str) -> None:
+    more = (*QUICK, "--set", f"server.restart_limit={limit}")
+    launched = start(home, write_profile(home), {"die_ready": 7}, *more)
     assert launched.end() == 1
     err = launched.err.read_text()
-    assert "ended while serving (exit status 7); it was restarted 2 times within 600 s" in err
+    assert f"ended while serving (exit status 7); it was restarted {times} within 600 s" in err
     assert "`server.restart_limit`" in err
-    assert launched.log.count("INFO fake: started") == 3
+    assert launched.log.count("INFO fake: started") == limit + 1
     assert [path.name for path in launched.run_dir.iterdir()] == ["lock"]
 
 
