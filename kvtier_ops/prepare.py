@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def prepare(file: ProfileFile, instead: Instead = HERE) -> Prepared:
     if instead.host is not None:
         host, measured = instead.host, None
     else:
-        host = _without_own_engine(file.path, probe(directories=directories))
+        host = host_here(file.path, directories)
         measured = read_measured(state_dir_of(file.path))
     plan = make_plan(profile, host, model, measured, instead.load)
     source = here.source if instead.host is None else ""
@@ -64,10 +65,10 @@ def prepare(file: ProfileFile, instead: Instead = HERE) -> Prepared:
     return Prepared(host, model, replace(plan, ranks=ranks))
 
 
-def _without_own_engine(profile: Path, host: Host) -> Host:
-    """Where this very profile is served now, the host as its launcher found it: an engine is not
-    in the way of itself."""
-    instance = serving(profile)
+def host_here(profile: Path, directories: Sequence[Path]) -> Host:
+    """This host. Where it serves this very profile now, as the launcher found it: an engine is not
+    in the way of itself. Raises HostError."""
+    host, instance = probe(directories=directories), serving(profile)
     if instance is None:
         return host
     from kvtier_ops.host.record import load_host

@@ -7,6 +7,7 @@
 #include <random>
 
 #include "error.h"
+#include "segments.h"
 
 namespace kvtier {
 namespace {
@@ -41,6 +42,17 @@ void Require(const IoStatus& status, const std::string& what) {
 bool MayBeTaken(const std::string& name) {
   return name == kLockName || name == std::string(kSuperblockName) + kNewSuffix ||
          name == "lost+found";
+}
+
+// As `kvtier store clear` sees it: segments, and nothing that no store writes.
+bool IsLostStore(const std::vector<std::string>& names) {
+  std::uint64_t segment;
+  const auto is_segment = [&](const std::string& name) { return ParseSegmentName(name, segment); };
+  return std::ranges::any_of(names, is_segment) &&
+         std::ranges::all_of(names, [&](const std::string& name) {
+           return MayBeTaken(name) || name == kJournalName ||
+                  name == std::string(kJournalName) + kNewSuffix || is_segment(name);
+         });
 }
 
 Superblock Create(Device& device, const std::string& path, const PageGeometry& pages,
@@ -97,6 +109,7 @@ void RefuseForeign(Device& device, const std::string& path) {
   if (std::ranges::find(names, kSuperblockName) != names.end()) return;
   const auto foreign = std::ranges::find_if_not(names, MayBeTaken);
   if (foreign == names.end()) return;
+  if (IsLostStore(names)) Refuse(path, "is a store without its superblock");
   throw StoreError(path + " is not a kvtier store and not empty (it holds `" + *foreign +
                    "`); choose another directory, or empty this one");
 }

@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         if not was_stopped():
             raise
         with contextlib.suppress(OSError):
-            print("interrupted", file=sys.stderr)
+            print("interrupted", file=sys.stderr or open(os.devnull, "w"))  # noqa: SIM115
         code = ExitCode.INTERRUPTED
     sys.exit(code)
 
@@ -45,4 +45,5 @@ def _open_standard_streams() -> None:
         try:
             os.fstat(fd)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            found = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            os.set_inheritable(found, True)

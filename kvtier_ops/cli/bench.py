@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kvtier_ops.cli.options import AsJson
-from kvtier_ops.errors import BadInput, ExitCode
+from kvtier_ops.errors import BadInput, ExitCode, HostError
 from kvtier_ops.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -48,13 +50,9 @@ def bench_disk(
     results.check_disks_file()
     with terminal.progress() as progress:
         result = measure_disk(directory, page_bytes, seconds, progress.update)
-    # Shown first: what took its time to measure is not lost where it cannot be kept.
-    terminal.data(json.dumps(results.as_json(result), indent=2) if as_json else _table(result))
     on = probe(directories=[directory.resolve()]).directories[directory.resolve()].on
-    kept = results.keep(on, result)
-    if not as_json:
-        terminal.note(f"kept in {kept}: `kvtier plan` goes by it")
-    return ExitCode.OK
+    shown = json.dumps(results.as_json(result), indent=2) if as_json else _table(result)
+    return _told(terminal, shown, partial(results.keep, on, result), as_json=as_json)
 
 
 @app.command("memory")
@@ -77,8 +75,19 @@ def bench_memory(
     with terminal.progress() as progress:
         result = measure_memory(host, seconds, progress.update)
     said = results.memory_as_json(result)
-    terminal.data(json.dumps(said, indent=2) if as_json else _memory_table(result))
-    kept = results.keep_memory(host, result)
+    shown = json.dumps(said, indent=2) if as_json else _memory_table(result)
+    return _told(terminal, shown, partial(results.keep_memory, host, result), as_json=as_json)
+
+
+def _told(terminal: Terminal, shown: str, keep: Callable[[], Path], *, as_json: bool) -> int:
+    """What took its time to measure is shown though it cannot be kept, and kept though nobody
+    reads it. Raises HostError."""
+    try:
+        kept = keep()
+    except HostError:
+        terminal.data(shown)
+        raise
+    terminal.data(shown)
     if not as_json:
         terminal.note(f"kept in {kept}: `kvtier plan` goes by it")
     return ExitCode.OK

@@ -69,8 +69,8 @@ def plan(
     wanted = _target(target)
     sized = [f"{name}=auto" for name in _SIZED_BY_TARGET] if wanted else []
     file = load_profile(profile, [*with_node_rank(overrides, node_rank), *sized])
-    instead = instead_of(host, what_if, file.profile.tiers.l3.directories, load)
-    if instead.host is None:
+    instead = instead_of(host, what_if, file, load)
+    if host is None:
         note_served(profile, terminal)
     made = prepare_at(file, instead).plan
     terminal.data(_text(made, terminal.out.width, as_json=as_json, field=field, target=wanted))

@@ -115,7 +115,7 @@ def _render(
 
     terminal = Terminal()
     file = load_profile(profile, overrides or [])
-    prepared = prepare_at(file, instead_of(host, what_if, file.profile.tiers.l3.directories))
+    prepared = prepare_at(file, instead_of(host, what_if, file))
     command = ["kvtier", "render", kind, str(profile.absolute())]
     for override in overrides or []:
         command += ["--set", override]

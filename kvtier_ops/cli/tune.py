@@ -164,7 +164,7 @@ def _undo(profile: Path | None, terminal: Terminal, dry_run: bool) -> int:
     if profile is not None:
         owner = operator(instance_name(profile))
         owners = {entry.owner for entry in read_journal().entries}
-        if not profile.is_file() and owner not in owners:  # the file may be gone since
+        if not os.path.isfile(profile) and owner not in owners:  # the file may be gone since
             raise BadInput(
                 f"there is no profile `{profile}`, and the journal has nothing of one",
                 "`kvtier tune --undo` alone puts everything back",

@@ -6,7 +6,7 @@ import os
 import shlex
 from pathlib import Path
 
-from kvtier_ops.host import nearest_folder
+from kvtier_ops.host.directories import is_read_only, nearest_folder
 
 
 def usable(path: Path, other: str, take: str = "chown") -> tuple[str, str]:
@@ -27,13 +27,7 @@ def usable(path: Path, other: str, take: str = "chown") -> tuple[str, str]:
         fix = f"`sudo chmod a+x {above} && {make}`, or {other}"
         return f"`{nearest}` cannot be entered by uid {user}", fix
     if not os.access(nearest, os.W_OK | os.X_OK):
+        if nearest == path and path.stat().st_uid == user:
+            make = f"chmod u+rwx {shown}"
         return f"`{nearest}` cannot be written by uid {user}", f"`{make}`, or {other}"
     return "can be written" if nearest == path else "can be made", ""
-
-
-def is_read_only(folder: Path) -> bool:
-    """By how its file system is mounted, whoever asks."""
-    try:
-        return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
-    except OSError:
-        return False

@@ -19,6 +19,14 @@ def nearest_folder(path: Path) -> Path:
     return path
 
 
+def is_read_only(path: Path) -> bool:
+    """By how its file system is mounted, whoever asks."""
+    try:
+        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
+
+
 def read_directory(path: Path, mounts: MountTable) -> DirectoryFacts:
     """Raises HostError for a directory that cannot be looked at."""
     if not mounts.answers(path):

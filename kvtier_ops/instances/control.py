@@ -51,7 +51,10 @@ def order(instance: Instance, what: str, note: Callable[[str], None]) -> str:
                         note(str(said["note"]))
                     else:
                         return _answer(said)
-        except TimeoutError:
+        except (
+            TimeoutError,
+            BlockingIOError,
+        ):  # the latter: others wait already, its queue is full
             raise _silent(instance) from None
         except (OSError, ValueError) as error:
             raise Refused(

@@ -16,6 +16,7 @@ from typing import Any
 
 STATE_FILE = "state.json"
 HOST_FILE = "host.json"  # the host as it was before the engine took its part of it
+_EVERY_ADDRESS = ("0.0.0.0", "::", "")
 CONTROL_SOCKET = "control.sock"
 VERSION = 1
 _KINDS: dict[type[int] | type[float], tuple[str, ...]] = {
@@ -61,6 +62,11 @@ class State:
     log: str = ""
     kvtier: str = ""
     version: int = VERSION
+
+    def has_address(self, host: str, port: int) -> bool:
+        """Whether it is in the way of whoever would listen there; port 0 is any free one."""
+        is_same = host == self.host or host in _EVERY_ADDRESS or self.host in _EVERY_ADDRESS
+        return is_same and port == self.port != 0
 
     @property
     def address(self) -> str:

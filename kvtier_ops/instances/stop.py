@@ -15,8 +15,9 @@ from kvtier_ops.instances.find import NotRunning
 from kvtier_ops.instances.leftovers import clean_dead
 from kvtier_ops.instances.state import Instance, Phase, State, now, read_state
 
-# After the drain the tiers are flushed; the launcher itself gives that 90 s.
-FLUSH_S = 95.0
+# After the drain the tiers are flushed: the launcher itself gives that 90 s. Then it ends what is
+# left of the engine, which may take 30 s, and puts back what it changed on the host.
+END_S = 90.0 + 30.0 + 40.0
 KILL_S = 10.0
 NOTICE_S = 5.0  # for the launcher to say that it is stopping
 POLL_S = 0.02
@@ -57,7 +58,7 @@ def _stop(
     fd: int, instance: Instance, timeout_s: float | None, note: Callable[[str], None]
 ) -> None:
     if instance.state.state is Phase.STOPPING:
-        if _join(fd, instance.state, timeout_s, note):
+        if _join(fd, instance.state, timeout_s, note) or _hurry(fd, note):
             return
     else:
         drain_s = instance.state.drain_s
@@ -76,14 +77,12 @@ def _stop(
 
 def _join(fd: int, state: State, timeout_s: float | None, note: Callable[[str], None]) -> bool:
     """Waits for a stop that is under way: its own signals hurry it, and ours would be the third,
-    which kills the engine. Only a time that is over sooner hurries. Whether it has ended."""
+    which kills the engine. Whether it has ended before it has to be hurried."""
     left = time_left(state)
     drain_s = left if timeout_s is None else min(timeout_s, left)
     has = f"have {round(drain_s, 1):g} s more" if drain_s else "have had their time"
     note(f"{state.name} is being stopped already: running requests {has}")
-    if drain_s == left:
-        return _has_ended(fd, drain_s + FLUSH_S)
-    return _has_ended(fd, drain_s) or _hurry(fd, note)
+    return _has_ended(fd, drain_s + END_S if drain_s == left else drain_s)
 
 
 def time_left(state: State) -> float:
@@ -93,7 +92,7 @@ def time_left(state: State) -> float:
 
 def _hurry(fd: int, note: Callable[[str], None]) -> bool:
     note("running requests are ended now")
-    return _signal_and_wait(fd, signal.SIGTERM, FLUSH_S)
+    return _signal_and_wait(fd, signal.SIGTERM, END_S)
 
 
 def _signal_until_noticed(fd: int, run_dir: Path) -> bool:

@@ -92,25 +92,26 @@ class Orders:
 
     def _adopt(self, new: Served, done: list[str]) -> str:
         """Takes over what the running engine serves already, and has it set back sizes that
-        `kvtier cache` has changed since its start. Raises Refused if it does not."""
+        `kvtier cache` has changed since its start, as far as it can."""
         self._keeper.adopt_limits(new)
         self._claim(new)
-        back: list[str] = []
-        refused: _NotResized | None = None
-        if key := self._key(new):
-            pages = self._pages_now(key)
-            try:
-                for tier, size_bytes in changed_sizes(new.plan, pages).items():
-                    self._resize(tier, size_bytes, key, is_there=pages[tier] > 0)
-                    back.append(tier)
-            except _NotResized as error:
-                refused = error
+        key = self._key(new)
+        back = self._set_back(new, key) if key else []
         if back:
             done = [*done, f"as the profile says again: the size of {', '.join(back)}"]
-        if refused is not None:
-            hint = f"`kvtier restart {self._name}` starts it with the profile's sizes"
-            raise Refused("; ".join([*done, str(refused)]), hint)
         return "; ".join(done) or f"nothing has changed: {self._name} serves the profile as it is"
+
+    def _set_back(self, served: Served, key: str) -> list[str]:
+        """The tiers that have the profile's size again. One that the engine refuses may have been
+        smaller from the start, for want of memory or of its disk: no reason to end it."""
+        pages, back = self._pages_now(key), list[str]()
+        for tier, size_bytes in changed_sizes(served.plan, pages).items():
+            try:
+                self._resize(tier, size_bytes, key, is_there=pages[tier] > 0)
+                back.append(tier)
+            except _NotResized as error:
+                self._keeper.say(f"warning: {tier} has not the profile's size: {error}")
+        return back
 
     def _replace(self, old: Served, new: Served) -> None:
         """Goes back to the old profile if the engine does not start with the new one."""

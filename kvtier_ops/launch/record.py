@@ -21,8 +21,6 @@ from kvtier_ops.plan import Plan
 from kvtier_ops.profile.load import ProfileFile
 from kvtier_ops.profile.secrets import masked
 
-_EVERY_ADDRESS = ("0.0.0.0", "::", "")
-
 
 class Collision(Refused):
     """Another instance has what this profile asks for; each problem is one thing."""
@@ -105,7 +103,7 @@ def _collisions(plan: Plan, other: Instance) -> Iterator[Problem]:
     state, server = other.state, plan.profile.server
     who = f"the instance `{state.name}` (profile `{abbreviate(Path(state.profile))}`)"
     stop = f"or stop it: `kvtier stop {state.name}`"
-    if server.port and server.port == state.port and _overlap(server.host, state.host):
+    if state.has_address(server.host, server.port):
         what = f"port {server.port} is taken by {who}"
         yield Problem(what, f"set another port (0: any free one), {stop}", "server.port")
     for number, disk in enumerate(plan.disks):
@@ -113,10 +111,6 @@ def _collisions(plan: Plan, other: Instance) -> Iterator[Problem]:
             what = f"`{disk.path}` is used by {who}: a directory of L3 has one owner"
             hint = f"set another directory, {stop}"
             yield Problem(what, hint, f"tiers.l3.directories[{number}]")
-
-
-def _overlap(one: str, other: str) -> bool:
-    return one == other or one in _EVERY_ADDRESS or other in _EVERY_ADDRESS
 
 
 @contextmanager

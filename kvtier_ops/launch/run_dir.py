@@ -73,7 +73,7 @@ def open_run_dir(profile: Path) -> RunDir:
     """
     path = run_dir_of(profile)
     if has_long_name(path):
-        hint = "set XDG_RUNTIME_DIR to a folder with a short name, such as /tmp/kvtier"
+        hint = "set XDG_RUNTIME_DIR to a folder with a short name: `mkdir -m 700 /tmp/kv` makes one"
         raise HostError(f"`{path}` is too long a name for the engine's sockets", hint)
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)

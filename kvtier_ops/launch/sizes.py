@@ -5,14 +5,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from kvtier_ops.errors import Refused
 from kvtier_ops.plan import Plan
 
 L3_TOLERANCE = 0.03  # a directory holds whole slots and a journal: so much less is no other size
 
 
 def pages_by_tier(said: dict[str, Any]) -> dict[str, int]:
-    """What GET /admin/cache says that each tier has; 0: it is detached, or out of use."""
-    return {name: int(each["capacity_pages"]) for name, each in said["tiers"].items()}
+    """What GET /admin/cache says that each tier has; 0: it is detached, or out of use. Raises
+    Refused for an answer of another shape."""
+    try:
+        return {name: int(each["capacity_pages"]) for name, each in said["tiers"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise Refused("its answer to GET /admin/cache is not what this kvtier reads") from None
 
 
 def changed_sizes(plan: Plan, pages: dict[str, int]) -> dict[str, int]:

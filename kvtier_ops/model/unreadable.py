@@ -13,7 +13,7 @@ from kvtier_ops.errors import ModelError
 def unreadable(path: Path, error: OSError) -> ModelError:
     """`path`: what was to be read; the error may name another."""
     at = error.filename if isinstance(error.filename, str) else str(path)
-    hint = "see what `dmesg` says of the disk"
+    hint = "see whether it is still there, and what `dmesg` says of the disk"
     if error.errno in (errno.EACCES, errno.EPERM):
         hint = (
             f"uid {os.geteuid()} may not read it: `namei -l {shlex.quote(at)}` shows which folder "

@@ -16,6 +16,7 @@ from kvtier_ops.errors import BadInput, HostError, Refused
 
 _MAGIC = b"KVTSTORE"
 _OURS = re.compile(r"(superblock|journal)(\.new)?|segment-\d{5,}")  # and `lock`, which goes last
+_SEGMENT = re.compile(r"segment-\d{5,}")
 _NOBODYS = ("lock", "lost+found")  # a store has the one; neither says that there is one
 
 
@@ -23,7 +24,7 @@ def clear_store(path: Path) -> int:
     """Removes a store's pages, whatever version or model they are of; the bytes that frees.
 
     The directory stays, and what else is in it. Without a superblock of ours, or with a damaged
-    one, the names are all there is to go by: then nothing else may be in it. Raises BadInput if
+    one, the names are all there is to go by (`is_lost_store`). Raises BadInput if
     `path` is no store, Refused if a process uses it, HostError if a file cannot be removed.
     """
     _check_is_store(path)
@@ -44,9 +45,21 @@ def strange_names(names: Iterable[str]) -> list[str]:
     return sorted(name for name in names if name not in _NOBODYS and not _OURS.fullmatch(name))
 
 
+def is_lost_store(names: Iterable[str]) -> bool:
+    """Whether that is what a store leaves that has lost its superblock: its segments, and nothing
+    that no store writes. A `journal` alone may be anybody's."""
+    names = list(names)
+    return not strange_names(names) and any(map(_SEGMENT.fullmatch, names))
+
+
+def may_be_cleared(path: Path) -> bool:
+    """Whether `clear_store` takes it for a store. Raises OSError."""
+    return _has_magic(path / "superblock") or is_lost_store(os.listdir(path))
+
+
 def _check_is_store(path: Path) -> None:
     try:
-        if _has_magic(path / "superblock"):
+        if may_be_cleared(path):
             return
         names = os.listdir(path)
     except FileNotFoundError:
@@ -54,8 +67,6 @@ def _check_is_store(path: Path) -> None:
     except OSError as error:
         raise HostError(f"cannot read `{path}`: {error.strerror}") from error
     strange = strange_names(names)
-    if not strange and any(map(_OURS.fullmatch, names)):
-        return
     if strange and "superblock" in names:
         raise BadInput(
             f"`{path}` is not a page store, or a damaged one: its superblock is not kvtier's, and "
@@ -63,7 +74,8 @@ def _check_is_store(path: Path) -> None:
             "nothing was removed; if it was a store, move that elsewhere, and clear it again",
         )
     raise BadInput(
-        f"`{path}` is not a page store", "it would hold a file `superblock`; nothing was removed"
+        f"`{path}` is not a page store",
+        "it would hold a `superblock` of kvtier's, or segments; nothing was removed",
     )
 
 
@@ -96,4 +108,5 @@ def _own(path: Path) -> Iterator[None]:
 
 
 def _files(path: Path) -> list[Path]:
-    return [file for file in path.iterdir() if _OURS.fullmatch(file.name) and not file.is_symlink()]
+    found = (file for file in path.iterdir() if _OURS.fullmatch(file.name))
+    return [file for file in found if file.is_file() and not file.is_symlink()]

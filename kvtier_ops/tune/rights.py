@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kvtier_ops.host.container import container_of
+from kvtier_ops.host.directories import is_read_only
 from kvtier_ops.tune.change import Change
 
 
@@ -27,7 +28,7 @@ def obstacle(change: Change, root: Path, again: str) -> Obstacle | None:
     if os.access(file, os.W_OK):
         return None
     by_hand = shell_line(change)
-    if os.geteuid() != 0 and not _is_read_only(file):
+    if os.geteuid() != 0 and not is_read_only(file):
         # Also in a container: root there may do what its /sys and /proc allow.
         return Obstacle(f"only root may write {change.path}", f"`{again}`, or `{by_hand}`")
     inside = container_of(root)
@@ -40,14 +41,6 @@ def obstacle(change: Change, root: Path, again: str) -> Obstacle | None:
         f"{change.path} cannot be written, even by root: is /sys mounted read-only?",
         f"where it is not: `{by_hand}`",
     )
-
-
-def _is_read_only(file: Path) -> bool:
-    """By how its file system is mounted, whoever asks."""
-    try:
-        return bool(os.statvfs(file).f_flag & os.ST_RDONLY)
-    except OSError:
-        return False
 
 
 def shell_line(change: Change) -> str:

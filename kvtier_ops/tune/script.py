@@ -21,12 +21,13 @@ add() { # FILE PAGES: so many more, or fewer; if the kernel finds less than that
   before=$(now "$1")
   wanted=$((before + $2))
   if [ "$wanted" -lt 0 ]; then wanted=0; fi
-  echo "$wanted" >"$1"
+  echo "$wanted" >"$1" || true
   if [ "$(now "$1")" -lt "$wanted" ]; then
     echo "$1: only $(now "$1") of $wanted, put back; memory may be in pieces:" >&2
     echo "echo 1 >/proc/sys/vm/compact_memory, and again" >&2
-    echo "$before" >"$1"
+    echo "$before" >"$1" || true
     for each in $added; do add "${each%=*}" "-${each##*=}"; done
+    rm -f "$mark"
     exit 1
   fi
   echo "$1: $wanted"
@@ -57,7 +58,8 @@ def render_script(changes: Sequence[Change], made_by: str, marks: str = "/run") 
             "set -eu",
             "",
             _FUNCTIONS,
-            *([f"mark={_mark(counts, marks)} # while the hugepages are there", ""] * bool(counts)),
+            f"mark={_mark(counts, marks)} # while the hugepages are there",
+            "",
             "apply() {",
             *(_apply_counts(counts) + _lines(others) or ["  :"]),
             "}",
@@ -90,8 +92,10 @@ def _apply_counts(counts: Sequence[Change]) -> list[str]:
         '  if [ -e "$mark" ]; then',
         '    echo "the hugepages are added already (or remove $mark)"',
         "  else",
-        *(f"  {line}" for line in _lines(counts)),
+        "    trap '' INT TERM HUP # what is begun is done, or put back",
         '    : >"$mark"',
+        *(f"  {line}" for line in _lines(counts)),
+        "    trap - INT TERM HUP",
         "  fi",
     ]
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
+import socket
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -39,6 +41,14 @@ def write_profile(home: Path, text: str = "") -> Path:
 def run_dir(home: Path) -> Path:
     """Of the one instance that there is."""
     return next((home / "run/kvtier").glob("*"))
+
+
+def free_port() -> int:
+    """Below those that the kernel gives away by itself."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 @dataclass

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from ops.builders import write_gguf
 from ops.doctored import load, of
-from support.rights import NOBODY, as_nobody
+from support.rights import NOBODY, as_nobody, needs_root
 from support.store_client import open_store, put_all
 
 from kvtier_ops.doctor import Finding
@@ -53,6 +53,7 @@ def test_a_store_of_root_s(home: Path, pages: Path) -> None:
     assert found.fix == f"{TAKE}{pages}`"
 
 
+@needs_root
 def test_a_store_whose_folder_was_given_away_and_not_its_files(home: Path, pages: Path) -> None:
     os.chown(pages, NOBODY, -1)
     found = seen_by_nobody(home, *with_l3(pages))

@@ -13,20 +13,14 @@ from typing import Any
 
 import pytest
 from ops.builders import GIB, make_host
-from ops.launched import Launched, kvtier, start, write_profile
+from ops.launched import Launched, free_port, kvtier, start, write_profile
 
 from kvtier_ops.host import HugepagePool, NumaNode
 from kvtier_ops.host.before import host_before
-from kvtier_ops.host.record import load_host
+from kvtier_ops.host.record import host_as_text, load_host
 from kvtier_ops.instances import Phase, read_state, write_state
 
 MIB = 1 << 20
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @pytest.fixture
@@ -100,14 +94,24 @@ def test_it_is_planned_for_the_host_as_its_launcher_found_it(
     recorded = launched.run_dir / "host.json"
     host = load_host(recorded)
     assert recorded.stat().st_mode & 0o777 == 0o600
-    text = recorded.read_text().replace(str(host.memory_available_bytes), str(GIB))
-    recorded.write_text(text)
+    # Without hugepages: others may reserve some meanwhile, which are not available then.
+    other = replace(host, memory_available_bytes=GIB, hugepages={}, numa_nodes=())
+    recorded.write_text(host_as_text(other))
     done = kvtier("plan", str(profile), "--json")
     assert "serves this profile now" in done.stderr
     assert json.loads(done.stdout)["memory"][-1]["usable_bytes"] == GIB
     recorded.unlink()  # as of an older launcher
     done = kvtier("plan", str(profile), "--json")
+    assert "the memory that its engine holds counts as taken" in done.stderr
     assert json.loads(done.stdout)["memory"][-1]["usable_bytes"] != GIB
+
+
+def test_what_if_is_of_the_host_as_its_launcher_found_it(profile: Path, launched: Launched) -> None:
+    recorded = launched.run_dir / "host.json"
+    other = replace(load_host(recorded), memory_available_bytes=GIB, hugepages={}, numa_nodes=())
+    recorded.write_text(host_as_text(other))
+    done = kvtier("plan", str(profile), "--what-if", "cpus=2", "--json")
+    assert json.loads(done.stdout)["memory"][-1]["usable_bytes"] == GIB
 
 
 def test_only_what_is_ready_counts(profile: Path, launched: Launched) -> None:

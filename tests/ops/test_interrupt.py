@@ -74,11 +74,11 @@ def test_a_check_that_takes_it_for_an_error(home: Path) -> None:
 def test_what_was_ignored_from_the_start_stays_so(home: Path) -> None:
     """`nohup kvtier launch PROFILE &`, and then one logs out."""
     profile = write_profile(home)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         launched = start(home, profile, {})
     finally:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, before)
     launched.wait_ready()
     launched.signal(signal.SIGHUP)
     launched.signal(signal.SIGTERM)

@@ -6,11 +6,14 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from ops.launched import WAIT_S
 from support.engine_process import wait_for
 
+from kvtier_ops.interrupt import STOP_SIGNALS
 from kvtier_ops.launch.signals import StopSignals
 
 
@@ -33,6 +36,16 @@ def test_a_signal_that_another_thread_takes_ends_the_wait() -> None:
         thread.join()
 
 
+@pytest.fixture
+def defaults() -> Iterator[None]:
+    """Whoever runs the tests may have had some ignored, as `nohup` does."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in STOP_SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("defaults")
 def test_every_signal_counts_and_what_was_there_is_put_back() -> None:
     before = signal.getsignal(signal.SIGTERM)
     read_fd, write_fd = os.pipe2(os.O_NONBLOCK)

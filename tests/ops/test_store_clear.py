@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.store_client import open_store, put
 
 from kvtier_store import DirectorySpec, Store, StoreError
 
@@ -74,7 +75,9 @@ def test_what_is_no_store_is_left_alone(tmp_path, trouble):
 @pytest.mark.parametrize("damage", ["magic", "checksum", "cut off", "gone"])
 def test_a_store_with_a_damaged_superblock_is_emptied(tmp_path, damage):
     """The engine refuses it, and says so: there has to be a way out."""
-    make(tmp_path).close()
+    store = open_store(tmp_path)
+    put(store, 1)
+    store.close()
     superblock = tmp_path / "superblock"
     content = bytearray(superblock.read_bytes())
     content[0 if damage == "magic" else 60] ^= 1
@@ -83,8 +86,28 @@ def test_a_store_with_a_damaged_superblock_is_emptied(tmp_path, damage):
         superblock.unlink()
     (tmp_path / "lost+found").mkdir()
     with pytest.raises(StoreError):
-        make(tmp_path)
+        open_store(tmp_path)
     done = clear(tmp_path)
     assert done.returncode == 0, done.stderr
     assert [file.name for file in tmp_path.iterdir()] == ["lost+found"]
-    make(tmp_path).close()
+    open_store(tmp_path).close()
+
+
+@pytest.mark.parametrize("name", ["journal", "superblock", "superblock.new"])
+def test_one_name_makes_no_store(tmp_path, name):
+    """A `journal` may be somebody's diary."""
+    (tmp_path / name).write_text("dear diary")
+    done = clear(tmp_path)
+    assert done.returncode == 2
+    assert "is not a page store" in done.stderr
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+def test_a_folder_is_no_file_of_a_store(tmp_path):
+    store = open_store(tmp_path)
+    put(store, 1)
+    store.close()
+    (tmp_path / "journal.new").mkdir()
+    done = clear(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [file.name for file in tmp_path.iterdir()] == ["journal.new"]

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from ops.detached import nothing_left_running
 from ops.launched import DRIVER, WAIT_S, kvtier, run_dir, write_profile
 from support.engine_process import wait_for
 
@@ -79,9 +80,10 @@ def test_a_reader_that_leaves_ends_no_launch(home: Path, arguments: tuple[str, .
             stderr=out,
             env={**os.environ, "FAKE_ENGINE": '{"steps": 3}'},
         )
-    wait_for(lambda: kvtier("status", str(profile)).returncode == 0, "a ready engine", WAIT_S)
-    if arguments:
+    with nothing_left_running(home):
+        wait_for(lambda: kvtier("status", str(profile)).returncode == 0, "a ready engine", WAIT_S)
+        if arguments:
+            assert launcher.wait(WAIT_S) == 0
+        assert kvtier("stop", str(profile)).returncode == 0
         assert launcher.wait(WAIT_S) == 0
-    assert kvtier("stop", str(profile)).returncode == 0
-    assert launcher.wait(WAIT_S) == 0
-    assert os.listdir(run_dir(home)) == ["lock"]
+        assert os.listdir(run_dir(home)) == ["lock"]

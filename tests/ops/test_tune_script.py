@@ -51,6 +51,36 @@ def test_a_script_does_no_more_a_second_time(tmp_path: Path) -> None:
     assert pages.read_text() == "83\n"
 
 
+def test_a_script_that_is_interrupted_goes_on(tmp_path: Path) -> None:
+    """Half of its pages would be added twice by the next run."""
+    kernel = FakeKernel(tmp_path)
+    first, second = kernel.put("/first", 10), kernel.put("/second", 20)
+    changes = [more_pages(str(first), 5, 37), more_pages(str(second), 5, 37)]
+    text = render_script(changes, "test", str(tmp_path))
+    script, call = tmp_path / "s", f"  add {second} "
+    assert call in text
+    script.write_text(text.replace(call, f"  kill -INT $$; kill -TERM $$\n{call}", 1))
+    for _ in range(2):
+        run(script)
+        assert (first.read_text(), second.read_text()) == ("42\n", "52\n")
+
+
+def test_a_script_that_cannot_write_puts_back_what_it_did(tmp_path: Path) -> None:
+    pages, script = FakeKernel(tmp_path).put("/nr_hugepages", 10), tmp_path / "s"
+    changes = [more_pages(str(pages), 5, 37), more_pages(str(tmp_path / "full"), 5, 37)]
+    (tmp_path / "full").symlink_to("/dev/full")
+    text = render_script(changes, "test", str(tmp_path))
+    is_full = (
+        f'if [ "$1" = {tmp_path}/full ]; then echo 0; return; fi'  # it reads as zeros for ever
+    )
+    script.write_text(text.replace("now() {", f"now() {{\n  {is_full}\n#"))
+    done = subprocess.run(["sh", str(script)], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "only 0 of 32" in done.stderr
+    assert pages.read_text() == "10\n"
+    assert not list(tmp_path.glob("kvtier-tune-script-*"))
+
+
 def test_a_script_of_hugepages_is_clean(tmp_path: Path) -> None:
     script = tmp_path / "s"
     changes = [more_pages("/a", 1, 2), number("/b", 3, 4)]

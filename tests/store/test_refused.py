@@ -44,6 +44,8 @@ def test_a_directory_with_other_files(tmp_path):
 
 def test_a_store_without_its_superblock(used):
     (used / "superblock").unlink()
+    refuse(used, f"is a store without its superblock; to empty it: kvtier store clear {used}")
+    (used / "thesis.tex").write_text("do not lose me")
     refuse(used, "is not a kvtier store and not empty")
 
 

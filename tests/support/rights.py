@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 NOBODY = 65534
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 
 
 @contextmanager

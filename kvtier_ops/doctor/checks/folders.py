@@ -28,7 +28,7 @@ def state_writable(context: Context) -> Iterator[Outcome]:
         return
     top, log = xdg_home("XDG_STATE_HOME") / "kvtier", log_path_of(context.path)
     current = fix = ""
-    for folder in (top, log.parent, state_dir_of(context.path)):
+    for folder in (log.parent, state_dir_of(context.path)):
         current, fix = usable(folder, _STATE_ELSEWHERE, "chown -R")
         if fix:
             break

@@ -22,7 +22,8 @@ def hugepages(context: Context) -> Iterator[Outcome]:
     if plan is None:
         return
     sizes = read_hugepages(context.root / "sys/kernel/mm/hugepages")
-    granted = read_limits(context.root).hugepage_bytes
+    # What the running engine has is charged to the group, and comes back with it.
+    granted = {} if context.serving else read_limits(context.root).hugepage_bytes
     for need in plan.hugepages:
         size, reason = format_bytes(need.page_bytes), _reason(plan, need)
         where = f"of {size}" + (f" on NUMA node {need.node}" if need.node is not None else "")

@@ -16,7 +16,7 @@ def port_free(context: Context) -> Iterator[Outcome]:
     host, port = context.profile.server.host, context.profile.server.port
     subject, required = f"{host}:{port}", "can be listened on"
     own = context.serving
-    if own is not None and (own.state.host, own.state.port) == (host, port):
+    if own is not None and own.state.has_address(host, port):
         pid = own.state.engine_pid
         yield Outcome(
             True, required, f"this profile's own engine, pid {pid}, listens", subject=subject

@@ -15,10 +15,10 @@ from kvtier_ops.doctor.check import Check, Context, Needs, Outcome, Severity
 from kvtier_ops.doctor.checks.disk import directories
 from kvtier_ops.doctor.checks.drives import file_system, look_after
 from kvtier_ops.doctor.checks.environment import store_works
-from kvtier_ops.doctor.folders import is_read_only
 from kvtier_ops.doctor.namespace import known_namespace
+from kvtier_ops.host.directories import is_read_only
 from kvtier_ops.instances.leftovers import engine_processes
-from kvtier_ops.store.clear import strange_names
+from kvtier_ops.store.clear import is_lost_store, may_be_cleared, strange_names
 from kvtier_ops.store.slots import FORMAT_VERSION, Superblock, read_superblock, slot_ill
 from kvtier_ops.units import UNITS, format_bytes
 
@@ -99,7 +99,7 @@ def _content(path: Path, names: list[str]) -> tuple[str, str]:
         foreign = next((name for name in names if name not in _NOBODYS), "")
         if not foreign:
             return "empty", ""
-        if not strange_names(names):
+        if is_lost_store(names):
             return f"no superblock, and it holds `{foreign}`", clear
         fix = f"name another directory, such as `{shown}/kvtier`, in `tiers.l3.directories`"
         return f"no page store, and it holds `{foreign}`", fix
@@ -109,18 +109,25 @@ def _content(path: Path, names: list[str]) -> tuple[str, str]:
         fix = _take(path) if error.errno == errno.EACCES else "see what `dmesg` says of the disk"
         return f"its superblock cannot be read: {error.strerror}", fix
     if found is None:
-        strange = strange_names(names)
-        if strange:
-            clear = (
-                "name another directory; or, if it was a store, move what no store writes "
-                f"(`{strange[0]}`) elsewhere, and {clear}"
-            )
-        return "its superblock is damaged, or another program's", clear
+        return "its superblock is damaged, or another program's", _way_out(path, names, clear)
     if found.version != FORMAT_VERSION:
         kind = "an older" if found.version < FORMAT_VERSION else "a newer"
         other = "" if found.version < FORMAT_VERSION else ", or use the kvtier that wrote it"
         return f"a page store of {kind} version, {found.version}", clear + other
     return f"a page store of version {found.version}", ""
+
+
+def _way_out(path: Path, names: list[str], clear: str) -> str:
+    """Of a directory whose superblock cannot be read as one."""
+    if strange := strange_names(names):
+        return (
+            "name another directory; or, if it was a store, move what no store writes "
+            f"(`{strange[0]}`) elsewhere, and {clear}"
+        )
+    if may_be_cleared(path):
+        return clear
+    shown = shlex.quote(str(path))
+    return f"name another directory; or, if it was a store, `rm {shown}/superblock`"
 
 
 def same_model(context: Context) -> Iterator[Outcome]:

@@ -61,6 +61,7 @@ def directories(live: Live) -> Iterator[Outcome]:
         path = sample.labels.get("directory", "")
         reads, writes = bool(sample.value), bool(now.get("l3_directory_writable", directory=path))
         reasons = [_why(each) for each in now.of("l3_out_of_use_since_seconds", directory=path)]
+        shown = shlex.quote(path)
         state = {
             (True, True): "read and written",
             (True, False): "read, and not written",
@@ -71,7 +72,7 @@ def directories(live: Live) -> Iterator[Outcome]:
             ok=reads and writes,
             required="read and written: what lies on it is computed again meanwhile",
             current="; ".join([state, *reasons, *(dropped if reads and writes else [])]),
-            fix=f"see the disk (`dmesg`, `df -h {path}`, `kvtier store stat {path}`); the engine "
+            fix=f"see the disk (`dmesg`, `df -h {shown}`, `kvtier store stat {shown}`); the engine "
             "tries it again by itself",
             subject=f"`{path}`",
         )
