@@ -50,9 +50,8 @@ serve: build ## Serve the quickstart model (PROFILE=file for another profile)
 
 .PHONY: test
 test: build test-cpp ## Run the whole test suite (bounded soak, fuzz and kill tests)
-	$(BIN)/pytest -m 'not slow and not gpu' --ignore=tests/ops
 	$(BIN)/pytest -m 'host and not slow' tests/ops
-	$(BIN)/pytest -m 'not slow and not gpu and not host' -n $(JOBS) --dist loadfile tests/ops
+	$(BIN)/pytest -m 'not slow and not gpu and not host' -n $(JOBS) --dist loadfile
 
 # $(1): folder below build/; $(2): sanitizers, if any.
 define cpp_tests
