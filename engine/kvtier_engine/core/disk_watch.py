@@ -1,4 +1,4 @@
-"""Tells the operator when a disk of L3 goes out of use and when it is back."""
+"""Tells the operator when a disk of L3 goes out of use, or takes no writes, and when it is back."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+CALM_S = 60.0  # without a write that was dropped: then they are all taken again
+
 
 class DiskWatch:
     """Logs changes only: a disk that stays away for a night fills no log."""
@@ -20,8 +22,33 @@ class DiskWatch:
         self._clock = clock
         self._reasons: dict[str, str] = {}  # by directory; in use: none
         self._since: dict[str, float] = {}  # Unix times
+        self._dropped = 0  # writes, when they were last counted
+        self._first_dropped = 0  # before the first of those that are told of now
+        self._last_drop: float | None = None  # a Unix time; None: all are taken
 
     def look(self, stats: StoreStats) -> None:
+        self._look_at_directories(stats)
+        self._look_at_writes(stats.dropped_writes)
+
+    def _look_at_writes(self, dropped: int) -> None:
+        """Those of a disk that is out of use are told of with it."""
+        grown, before = dropped > self._dropped, self._dropped
+        self._dropped = dropped
+        if grown and not self._since:
+            if self._last_drop is None:
+                self._first_dropped = before
+                log.warning(
+                    "L3: pages are not written: the file system is full but for tiers.l3.reserve, "
+                    "or they come faster than the disk writes (df -h, df -i, kvtier doctor --live "
+                    "tell); they are computed again when L2 has them no more"
+                )
+            self._last_drop = self._clock()
+        elif self._last_drop is not None and self._clock() - self._last_drop > CALM_S:
+            self._last_drop = None
+            count = max(0, dropped - self._first_dropped)
+            log.warning("L3: pages are written again; %d were not", count)
+
+    def _look_at_directories(self, stats: StoreStats) -> None:
         for directory in stats.directories:
             reason, before = directory.out_of_use_reason, self._reasons.get(directory.path, "")
             if reason == before:

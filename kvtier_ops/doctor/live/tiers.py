@@ -166,7 +166,7 @@ def disk_errors(live: Live) -> Iterator[Outcome]:
 
 
 def _mend_disk(live: Live) -> Iterator[str]:
-    """No metric tells why a write was dropped: a full disk is no error of it, and not logged."""
+    """No metric tells why a write was dropped: a full disk is no error of it."""
     now = live.span.now
     names = [s.labels.get("directory", "") for s in now.of("l3_directory_up")] or ["DIR"]
     folders = " ".join(shlex.quote(name) for name in names)
@@ -175,8 +175,8 @@ def _mend_disk(live: Live) -> Iterator[str]:
     if _dropped(live):
         yield (
             f"`df -h {folders}` and `df -i {folders}` tell whether the disk is full, or has less "
-            "free than `tiers.l3.reserve`, which no log does: free space there; if it has enough, "
-            "it writes slower than pages come (KVT-L304)"
+            "free than `tiers.l3.reserve`: free space there; if it has enough, it writes slower "
+            "than pages come (KVT-L304); the engine's log says since when"
         )
 
 

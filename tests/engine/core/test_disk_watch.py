@@ -10,7 +10,7 @@ from support.fake_engine import FakeEngine
 from support.store_client import open_store, put_all
 
 from kvtier_engine.core import stats as core_stats
-from kvtier_engine.core.disk_watch import DiskWatch
+from kvtier_engine.core.disk_watch import CALM_S, DiskWatch
 from kvtier_engine.kv.disk import DiskTier
 from kvtier_store import StoreStats
 
@@ -21,12 +21,12 @@ class Directory:
 
 
 class Stats:
-    def __init__(self, *directories: Directory) -> None:
-        self.directories = directories
+    def __init__(self, *directories: Directory, dropped_writes: int = 0) -> None:
+        self.directories, self.dropped_writes = directories, dropped_writes
 
 
-def look(watch: DiskWatch, *directories: Directory) -> None:
-    stats: StoreStats = Stats(*directories)  # type: ignore[assignment]
+def look(watch: DiskWatch, *directories: Directory, dropped: int = 0) -> None:
+    stats: StoreStats = Stats(*directories, dropped_writes=dropped)  # type: ignore[assignment]
     watch.look(stats)
 
 
@@ -59,6 +59,45 @@ def test_why_and_since_when_a_disk_is_out_of_use() -> None:
     assert watch.out_of_use() == {"/b": ("gone", 200.0)}
     look(watch, Directory("/a", "again"))
     assert watch.out_of_use()["/a"] == ("again", 300.0)
+
+
+def test_writes_that_are_dropped_are_told_of_once_and_counted_at_their_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    now = 1000.0
+    watch = DiskWatch(lambda: now)
+    look(watch, dropped=0)
+    for dropped in (3, 3, 8, 8):
+        look(watch, dropped=dropped)
+        now += CALM_S
+    [message] = caplog.messages
+    assert message.startswith("L3: pages are not written: the file system is full but for ")
+    now += 1
+    for _ in range(2):
+        look(watch, dropped=8)
+    assert caplog.messages[1:] == ["L3: pages are written again; 8 were not"]
+    look(watch, dropped=10)  # and they begin anew
+    now += CALM_S + 1
+    look(watch, dropped=10)
+    assert caplog.messages[-1] == "L3: pages are written again; 2 were not"
+    look(watch, dropped=0)  # of a store that was opened since
+    assert len(caplog.messages) == 4
+
+
+def test_writes_to_a_disk_that_is_out_of_use_are_told_of_with_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    watch = DiskWatch()
+    look(watch, Directory("/a", "dead"), dropped=7)
+    look(watch, Directory("/a"), dropped=9)
+    began, back, dropping = caplog.messages
+    assert ("dead" in began, "in use again" in back, "not written" in dropping) == (True,) * 3
+    look(watch, Directory("/a", "dead"), dropped=9)
+    caplog.clear()
+    look(watch, Directory("/a", "dead"), dropped=20)
+    assert caplog.messages == []
 
 
 def test_each_directory_has_its_figures(tmp_path: Path) -> None:
