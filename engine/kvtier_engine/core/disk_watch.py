@@ -34,7 +34,9 @@ class DiskWatch:
         """Those of a disk that is out of use are told of with it."""
         grown, before = dropped > self._dropped, self._dropped
         self._dropped = dropped
-        if grown and not self._since:
+        if self._since:
+            return
+        if grown:
             if self._last_drop is None:
                 self._first_dropped = before
                 log.warning(

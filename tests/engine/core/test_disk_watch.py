@@ -100,6 +100,21 @@ def test_writes_to_a_disk_that_is_out_of_use_are_told_of_with_it(
     assert caplog.messages == []
 
 
+def test_writes_are_not_taken_again_by_a_disk_that_is_out_of_use(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    now = 1000.0
+    watch = DiskWatch(lambda: now)
+    look(watch, Directory("/a"), dropped=7)
+    now += CALM_S + 1
+    look(watch, Directory("/a", "dead"), dropped=9)
+    look(watch, Directory("/a", "dead"), dropped=9)
+    assert not [message for message in caplog.messages if "written again" in message]
+    look(watch, Directory("/a"), dropped=9)
+    assert caplog.messages[-1] == "L3: pages are written again; 9 were not"
+
+
 def test_each_directory_has_its_figures(tmp_path: Path) -> None:
     store = open_store(tmp_path / "a", tmp_path / 'b"', pages=10)
     put_all(store, range(6))
