@@ -138,9 +138,10 @@ class Orders:
         """Tells the running engine; False if it cannot be told, or says no."""
         key = self._key(new)
         if not key:
-            self._keeper.say(
-                "without `server.admin_key` a running engine cannot be told another size"
-            )
+            if new.profile.server.admin_key.source is None:
+                self._keeper.say(
+                    "without `server.admin_key` a running engine cannot be told another size"
+                )
             return False
         try:
             for tier, size_bytes in sorted(sizes.items()):
