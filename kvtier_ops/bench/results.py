@@ -18,14 +18,11 @@ from kvtier_ops.host import FileSystem, Host
 from kvtier_ops.plan.measured import disks_file, memory_file, memory_key, read_object
 
 
-def check_disks_file() -> None:
+def check_can_keep(path: Path) -> None:
     """Before a minute is spent on measuring: raises HostError where nothing could be kept."""
-    _check(disks_file())
-
-
-def check_memory_file() -> None:
-    """The same for memory."""
-    _check(memory_file())
+    with _kept_at(path) as draft:
+        draft.touch()
+        draft.unlink()
 
 
 def keep(on: FileSystem, result: DiskResult) -> Path:
@@ -91,12 +88,6 @@ def _common(rate: CopyRate | TouchRate) -> dict[str, float]:
         "bytes_per_s": round(rate.bytes_per_s),
         "deviation": round(rate.deviation, 3),
     }
-
-
-def _check(path: Path) -> None:
-    with _kept_at(path) as draft:
-        draft.touch()
-        draft.unlink()
 
 
 def _keep(path: Path, key: str, entry: dict[str, Any]) -> Path:

@@ -43,11 +43,12 @@ def bench_disk(
     from kvtier_ops.bench import results
     from kvtier_ops.bench.disk import measure_disk
     from kvtier_ops.host import probe
+    from kvtier_ops.plan.measured import disks_file
 
     if not 0.1 <= seconds <= SECONDS_MAX:
         raise BadInput(f"{seconds:g} seconds are not between 0.1 and 50", place="--seconds")
     terminal, page_bytes = Terminal(), _page_bytes(page)
-    results.check_disks_file()
+    results.check_can_keep(disks_file())
     with terminal.progress() as progress:
         result = measure_disk(directory, page_bytes, seconds, progress.update)
     on = probe(directories=[directory.resolve()]).directories[directory.resolve()].on
@@ -67,11 +68,12 @@ def bench_memory(
     from kvtier_ops.bench import results
     from kvtier_ops.bench.memory import measure_memory
     from kvtier_ops.host import probe
+    from kvtier_ops.plan.measured import memory_file
 
     if not 0.1 <= seconds <= MEMORY_SECONDS_MAX:
         raise BadInput(f"{seconds:g} seconds are not between 0.1 and 20", place="--seconds")
     terminal, host = Terminal(), probe()
-    results.check_memory_file()
+    results.check_can_keep(memory_file())
     with terminal.progress() as progress:
         result = measure_memory(host, seconds, progress.update)
     said = results.memory_as_json(result)

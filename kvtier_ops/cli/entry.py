@@ -73,9 +73,7 @@ def run(arguments: list[str]) -> int:
     terminal = Terminal()
     try:
         result: Any = app(arguments, prog_name="kvtier", standalone_mode=False)
-        if result == ExitCode.INTERRUPTED:
-            terminal.note("interrupted")
-        return int(result or 0)
+        return _interrupted(terminal) if result == ExitCode.INTERRUPTED else int(result or 0)
     except Interrupted as error:
         terminal.note(str(error))
         return error.exit_code

@@ -51,10 +51,7 @@ def order(instance: Instance, what: str, note: Callable[[str], None]) -> str:
                         note(str(said["note"]))
                     else:
                         return _answer(said)
-        except (
-            TimeoutError,
-            BlockingIOError,
-        ):  # the latter: others wait already, its queue is full
+        except (TimeoutError, BlockingIOError):  # it is silent, or its queue is full by now
             raise _silent(instance) from None
         except (OSError, ValueError) as error:
             raise Refused(

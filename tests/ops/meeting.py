@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ops.launched import free_port
 from support.engine_process import wait_for
 
 from kvtier_ops.cluster.meet import Meeting, meet
@@ -20,13 +21,6 @@ from kvtier_ops.errors import KvtierError
 
 NOWHERE = Directories((), ())
 JOIN_S = 60.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def node(rank: int, **changes: Any) -> Node:

@@ -140,8 +140,7 @@ def test_what_cannot_be_kept_is_known_before_it_is_measured(
         out, err = capfd.readouterr()
         assert (out, err.count("%")) == ("", 0)
         assert "error: cannot keep the result in `/proc/nothing/kvtier/" in err
-    monkeypatch.setattr(results, "check_disks_file", lambda: None)
-    monkeypatch.setattr(results, "check_memory_file", lambda: None)
+    monkeypatch.setattr(results, "check_can_keep", lambda path: None)
     for arguments, shown in ((disk, "reads "), (memory, "node 0"), ([*disk, "--json"], "reads")):
         assert cli.run(arguments) == 3
         out, err = capfd.readouterr()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ops.builders import disk, make_host
-from ops.meeting import free_port
+from ops.launched import free_port
 from ops.rendered import small_profile
 
 from kvtier_ops.doctor.check import Context, Finding, run_checks

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ops.meeting import Part, free_port, node, run_all, stranger, terms, with_directories
+from ops.launched import free_port
+from ops.meeting import Part, node, run_all, stranger, terms, with_directories
 
 from kvtier_ops.cluster import follow, lead, shared, wire
 from kvtier_ops.cluster.shared import PREFIX

@@ -30,7 +30,7 @@ _JOURNAL_BYTES_MAX = 32 * UNITS["MiB"]  # above it, listing the pages alone take
 # How csrc/store/inspect.cc ends what it says of files that are no fault of a page.
 _NOT_OURS, _OPEN_TO_OTHERS = "is none of the store's files", "can be read or written by others"
 # A store takes a directory with nothing else in it; see csrc/store/superblock.cc.
-_NOBODYS = ("lock", "superblock.new", "lost+found")
+_MAY_BE_TAKEN = ("lock", "superblock.new", "lost+found")
 
 
 def directory_unlocked(context: Context) -> Iterator[Outcome]:
@@ -96,7 +96,7 @@ def _content(path: Path, names: list[str]) -> tuple[str, str]:
     """What is there, and what mends it; nothing to mend: the engine takes it."""
     shown, clear = shlex.quote(str(path)), f"`kvtier store clear {shlex.quote(str(path))}`"
     if "superblock" not in names:
-        foreign = next((name for name in names if name not in _NOBODYS), "")
+        foreign = next((name for name in names if name not in _MAY_BE_TAKEN), "")
         if not foreign:
             return "empty", ""
         if is_lost_store(names):
